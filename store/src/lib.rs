@@ -1,1 +1,13 @@
-//! store
+//! The trace: what was recorded, how it is kept, and how it is read.
+//!
+//! This crate is the bottom of the workspace. It knows no socket and no application: it takes [`event::Event`]s through
+//! an [`sink::EventSink`], keeps them in an append-only capture log, derives tables from finished logs (sealed
+//! DuckDB segments) or from the log being written (the live tail), and answers queries with plain values.
+//! `ARCHITECTURE.md` in the repository's root shows where each module stands in that flow.
+
+pub mod event;
+pub mod ids;
+pub mod model;
+pub mod schema;
+pub mod snapshot;
+pub mod time;
