@@ -85,14 +85,8 @@ pub const TABLES: &[Table] = &[
         columns: "source USMALLINT, relation_id UINTEGER, key VARCHAR, key_hash UBIGINT, statement_id UBIGINT, \
                   transaction_id UBIGINT, request_id UBIGINT, at TIMESTAMP",
     },
-    Table {
-        name: "snapshot_samples",
-        columns: "source USMALLINT, asked_at TIMESTAMP, snapshot VARCHAR",
-    },
-    Table {
-        name: "base_copies",
-        columns: "source USMALLINT, completed TIMESTAMP, snapshot VARCHAR, lsn UBIGINT",
-    },
+    Table { name: "snapshot_samples", columns: "source USMALLINT, asked_at TIMESTAMP, snapshot VARCHAR" },
+    Table { name: "base_copies", columns: "source USMALLINT, completed TIMESTAMP, snapshot VARCHAR, lsn UBIGINT" },
     Table {
         name: "schemas",
         columns: "source USMALLINT, version UINTEGER, dumped TIMESTAMP, flavour VARCHAR, sql VARCHAR, \
@@ -107,12 +101,6 @@ pub const TABLES: &[Table] = &[
         columns: "kind VARCHAR, from_time TIMESTAMP, until_time TIMESTAMP, source USMALLINT, session_id UBIGINT, \
                   relation_id UINTEGER, count UBIGINT, reason VARCHAR",
     },
-    Table {
-        name: "annotations",
-        columns: "target VARCHAR, name VARCHAR, text VARCHAR, at TIMESTAMP",
-    },
-    Table {
-        name: "recorder_stops",
-        columns: "at TIMESTAMP, dropped_events UBIGINT",
-    },
+    Table { name: "annotations", columns: "target VARCHAR, name VARCHAR, text VARCHAR, at TIMESTAMP" },
+    Table { name: "recorder_stops", columns: "at TIMESTAMP, dropped_events UBIGINT" },
 ];
