@@ -1,0 +1,38 @@
+# Two commands matter: `make demo` (the main job) and `make test`. Both set up what they need.
+SHELL := /bin/bash
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: demo build setup test test-setup lint fmt bench screenshot clean
+
+demo: build  ## record the fixtures with their bugs, then tell the story (the terminal UI on a terminal)
+	@$(TARGET_DIR)/debug/txray demo
+
+build: setup
+	cargo build --workspace --bins
+
+setup:
+	@scripts/setup
+
+test-setup:
+	@scripts/setup --duckdb-cli
+
+test: test-setup  ## every test: units, properties, documentation, end to end against a real PostgreSQL
+	cargo build --workspace --bins
+	cargo test --workspace --doc --quiet
+	@scripts/run-tests
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+fmt:
+	cargo fmt --all
+
+bench: setup  ## figures of README.md and ARCHITECTURE.md
+	@scripts/bench
+
+screenshot: build  ## docs/screenshot.svg from the demo's trace
+	@scripts/screenshot
+
+clean:
+	cargo clean
