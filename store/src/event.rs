@@ -578,7 +578,7 @@ pub struct RelationDescribed {
     pub tracking: Tracking,
 }
 
-/// A row in COPY text form under the pinned settings of `crate::copy_text`: fields parted by tabs, `\N` for NULL,
+/// A row in COPY text form under the pinned settings of [`crate::copy_text`]: fields parted by tabs, `\N` for NULL,
 /// and `\U` alone for a TOAST value that the change left as it was.
 pub type RowText = String;
 

@@ -5,11 +5,14 @@
 //! DuckDB segments) or from the log being written (the live tail), and answers queries with plain values.
 //! `ARCHITECTURE.md` in the repository's root shows where each module stands in that flow.
 
+pub mod copy_text;
 pub mod error;
 pub mod event;
 pub mod ids;
 pub mod model;
+pub mod pg_text;
 pub mod position;
 pub mod schema;
 pub mod snapshot;
+pub mod sql_lexer;
 pub mod time;

@@ -1,7 +1,7 @@
 //! The trace's tables, as users query them and as segments store them.
 //!
 //! Times are `TIMESTAMP` in UTC with microseconds. Lists and records are JSON in a `VARCHAR`. Bodies are `BLOB`. Ids are
-//! unique within the trace. Row values are COPY text (see `crate::copy_text`).
+//! unique within the trace. Row values are COPY text (see [`crate::copy_text`]).
 
 /// A table of the trace.
 #[derive(Debug, Clone, Copy)]
