@@ -1,5 +1,7 @@
 //! A recorded request, run again.
 //!
-//! From the bottom up: [`private_postgres`] runs a PostgreSQL of its own, on which everything else of this crate stands.
+//! From the bottom up: [`private_postgres`] runs a PostgreSQL of its own; [`checkout`] restores a recorded database in it.
 
+pub mod checkout;
+pub mod error;
 pub mod private_postgres;

@@ -161,18 +161,13 @@ impl PrivatePostgresError {
 }
 
 fn wanted_text(wanted: Option<u32>) -> String {
-    wanted
-        .map(|major| format!(" for version {major} or newer"))
-        .unwrap_or_default()
+    wanted.map(|major| format!(" for version {major} or newer")).unwrap_or_default()
 }
 
 fn searched_text(searched: &[(PathBuf, String)]) -> String {
     if searched.is_empty() {
         return "no directory".to_owned();
     }
-    let places: Vec<String> = searched
-        .iter()
-        .map(|(path, why)| format!("\"{}\" ({why})", path.display()))
-        .collect();
+    let places: Vec<String> = searched.iter().map(|(path, why)| format!("\"{}\" ({why})", path.display())).collect();
     places.join(", ")
 }

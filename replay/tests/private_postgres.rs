@@ -12,10 +12,7 @@ fn options() -> PgOptions {
 }
 
 async fn ask(config: &tokio_postgres::Config, sql: &str) -> String {
-    let (client, connection) = config
-        .connect(tokio_postgres::NoTls)
-        .await
-        .expect("the server takes connections");
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.expect("the server takes connections");
     let task = tokio::spawn(connection);
     let row = client.query_one(sql, &[]).await.expect("a valid question");
     drop(client);
@@ -29,23 +26,16 @@ fn alive(pid: u32) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_on_its_socket_and_leaves_nothing_behind() {
-    let postgres =
-        PrivatePostgres::start(options().setting("application_name", "it's")).expect("a server");
+    let postgres = PrivatePostgres::start(options().setting("application_name", "it's")).expect("a server");
     let config = postgres.connection_config("postgres");
     assert_eq!(ask(&config, "SHOW application_name").await, "it's");
     assert_eq!(ask(&config, "SHOW fsync").await, "off");
     assert_eq!(ask(&config, "SHOW listen_addresses").await, "");
     assert_eq!(postgres.url("postgres"), None);
-    let by_url: tokio_postgres::Config = postgres
-        .socket_url("postgres")
-        .parse()
-        .expect("a valid URL");
+    let by_url: tokio_postgres::Config = postgres.socket_url("postgres").parse().expect("a valid URL");
     assert_eq!(ask(&by_url, "SELECT current_user::text").await, "postgres");
 
-    let (pid, directory) = (
-        postgres.process_id().expect("it runs"),
-        postgres.directory().to_owned(),
-    );
+    let (pid, directory) = (postgres.process_id().expect("it runs"), postgres.directory().to_owned());
     drop(postgres);
     assert!(!alive(pid), "the server is still there");
     assert!(!directory.exists(), "its directory is still there");
@@ -57,23 +47,13 @@ async fn listens_on_loopback_and_restarts_for_binary_upgrade() {
     options.port = Some(0);
     options.superuser = "the owner".to_owned();
     let mut postgres = PrivatePostgres::start(options).expect("a server");
-    let url: tokio_postgres::Config = postgres
-        .url("postgres")
-        .expect("it listens")
-        .parse()
-        .expect("a valid URL");
+    let url: tokio_postgres::Config = postgres.url("postgres").expect("it listens").parse().expect("a valid URL");
     assert_eq!(ask(&url, "SELECT current_user::text").await, "the owner");
 
-    postgres
-        .restart(true, &[("work_mem".to_owned(), "7MB".to_owned())])
-        .expect("a restart");
+    postgres.restart(true, &[("work_mem".to_owned(), "7MB".to_owned())]).expect("a restart");
     assert_eq!(ask(&url, "SHOW work_mem").await, "7MB");
     // a function that PostgreSQL allows in this mode only
-    ask(
-        &url,
-        "SELECT pg_catalog.binary_upgrade_set_next_pg_type_oid(70000)::text",
-    )
-    .await;
+    ask(&url, "SELECT pg_catalog.binary_upgrade_set_next_pg_type_oid(70000)::text").await;
     postgres.restart(false, &[]).expect("a restart");
     assert_eq!(ask(&url, "SHOW work_mem").await, "7MB");
     postgres.stop();
@@ -88,15 +68,9 @@ fn a_failed_start_quotes_the_log_and_leaves_nothing_behind() {
     options.port = Some(taken.local_addr().expect("bound").port());
     options.parent_dir = Some(parent.path().to_owned());
     let error = PrivatePostgres::start(options).expect_err("the port is taken");
-    assert!(
-        error.to_string().contains("Address already in use"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("Address already in use"), "{error}");
     assert!(error.hint().contains("port"), "{}", error.hint());
-    assert_eq!(
-        std::fs::read_dir(parent.path()).expect("readable").count(),
-        0
-    );
+    assert_eq!(std::fs::read_dir(parent.path()).expect("readable").count(), 0);
 }
 
 #[test]
@@ -132,30 +106,20 @@ const VICTIM: &str = "TXRAY_TEST_VICTIM";
 fn the_server_goes_when_its_owner_is_killed() {
     if std::env::var_os(VICTIM).is_some() {
         let postgres = PrivatePostgres::start(options()).expect("a server");
-        eprintln!(
-            "HOLDS {} {}",
-            postgres.process_id().expect("it runs"),
-            postgres.directory().display()
-        );
+        eprintln!("HOLDS {} {}", postgres.process_id().expect("it runs"), postgres.directory().display());
         loop {
             std::thread::park();
         }
     }
     let mut victim = Command::new(std::env::current_exe().expect("this test"))
-        .args([
-            "--exact",
-            "the_server_goes_when_its_owner_is_killed",
-            "--nocapture",
-        ])
+        .args(["--exact", "the_server_goes_when_its_owner_is_killed", "--nocapture"])
         .env(VICTIM, "1")
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .expect("this test runs");
     let lines = BufReader::new(victim.stderr.take().expect("piped")).lines();
-    let held = lines
-        .map_while(Result::ok)
-        .find_map(|line| line.strip_prefix("HOLDS ").map(str::to_owned));
+    let held = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("HOLDS ").map(str::to_owned));
     let held = held.expect("the victim started a server");
     let (pid, directory) = held.split_once(' ').expect("pid and directory");
     let pid: u32 = pid.parse().expect("a number");
@@ -164,10 +128,7 @@ fn the_server_goes_when_its_owner_is_killed() {
     victim.wait().expect("own child");
     let deadline = Instant::now() + Duration::from_secs(30);
     while alive(pid) || std::path::Path::new(directory).exists() {
-        assert!(
-            Instant::now() < deadline,
-            "the server or its directory outlived its owner"
-        );
+        assert!(Instant::now() < deadline, "the server or its directory outlived its owner");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -175,6 +136,5 @@ fn the_server_goes_when_its_owner_is_killed() {
 /// Lets the server's account in.
 fn open(directory: &std::path::Path) {
     use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))
-        .expect("own directory");
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).expect("own directory");
 }

@@ -29,9 +29,7 @@ impl Account {
         if !Uid::effective().is_root() {
             return Ok(None);
         }
-        let asked = std::env::var("TXRAY_PG_USER")
-            .ok()
-            .filter(|name| !name.is_empty());
+        let asked = std::env::var("TXRAY_PG_USER").ok().filter(|name| !name.is_empty());
         let names = match asked {
             Some(name) => vec![name],
             None => USUAL.map(str::to_owned).to_vec(),
@@ -44,14 +42,8 @@ impl Account {
             .iter()
             .filter_map(|name| User::from_name(name).ok().flatten())
             .find(|user| !user.uid.is_root())
-            .map(|user| Account {
-                name: user.name,
-                uid: user.uid.as_raw(),
-                gid: user.gid.as_raw(),
-            })
-            .ok_or_else(|| PrivatePostgresError::NoAccount {
-                tried: names.to_vec(),
-            })
+            .map(|user| Account { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() })
+            .ok_or_else(|| PrivatePostgresError::NoAccount { tried: names.to_vec() })
     }
 
     /// Makes `command` run as this account. Supplementary groups are dropped by the standard library, which calls
@@ -62,12 +54,10 @@ impl Account {
 
     /// Gives a file or directory to this account.
     pub(super) fn own(&self, path: &Path) -> Result<(), PrivatePostgresError> {
-        std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid)).map_err(|source| {
-            PrivatePostgresError::Io {
-                attempt: "change the owner of",
-                path: path.to_owned(),
-                source,
-            }
+        std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid)).map_err(|source| PrivatePostgresError::Io {
+            attempt: "change the owner of",
+            path: path.to_owned(),
+            source,
         })
     }
 
@@ -105,15 +95,8 @@ mod tests {
     fn root_and_unknown_names_are_no_accounts() {
         let names = ["root".to_owned(), "no-such-account-here".to_owned()];
         let error = Account::first_of(&names).expect_err("none of them will do");
-        assert!(
-            error.to_string().contains("root, no-such-account-here"),
-            "{error}"
-        );
-        assert!(
-            error.hint().contains("useradd --system"),
-            "{}",
-            error.hint()
-        );
+        assert!(error.to_string().contains("root, no-such-account-here"), "{error}");
+        assert!(error.hint().contains("useradd --system"), "{}", error.hint());
     }
 
     #[test]
@@ -122,22 +105,11 @@ mod tests {
         let closed = root.path().join("closed");
         let inner = closed.join("inner");
         std::fs::create_dir_all(&inner).expect("fresh directory");
-        std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755))
-            .expect("own directory");
-        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700))
-            .expect("own directory");
-        let stranger = Account {
-            name: "stranger".to_owned(),
-            uid: 65_000,
-            gid: 65_000,
-        };
-        let error = stranger
-            .can_enter(&inner)
-            .expect_err("a directory of another account");
-        assert!(
-            error.to_string().contains("stranger") && error.to_string().contains("closed"),
-            "{error}"
-        );
+        std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).expect("own directory");
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).expect("own directory");
+        let stranger = Account { name: "stranger".to_owned(), uid: 65_000, gid: 65_000 };
+        let error = stranger.can_enter(&inner).expect_err("a directory of another account");
+        assert!(error.to_string().contains("stranger") && error.to_string().contains("closed"), "{error}");
         assert!(stranger.can_enter(root.path()).is_ok());
     }
 }

@@ -31,20 +31,12 @@ impl PgBinaries {
     ///
     /// Of several versions the wanted major is taken, else the nearest newer one; without a wish the newest. A directory
     /// that the user named is taken whatever its version: compare [`PgBinaries::major`] where it matters.
-    pub fn find(
-        explicit: Option<&Path>,
-        wanted_major: Option<u32>,
-    ) -> Result<Self, PrivatePostgresError> {
-        let named = explicit
-            .map(Path::to_owned)
-            .or_else(|| std::env::var_os("TXRAY_PG_BIN").map(PathBuf::from));
+    pub fn find(explicit: Option<&Path>, wanted_major: Option<u32>) -> Result<Self, PrivatePostgresError> {
+        let named = explicit.map(Path::to_owned).or_else(|| std::env::var_os("TXRAY_PG_BIN").map(PathBuf::from));
         let Some(named) = named else {
             return choose(&usual_directories(), wanted_major);
         };
-        examine(&named).map_err(|why| PrivatePostgresError::NotFound {
-            wanted: None,
-            searched: vec![(named, why)],
-        })
+        examine(&named).map_err(|why| PrivatePostgresError::NotFound { wanted: None, searched: vec![(named, why)] })
     }
 
     /// The directory.
@@ -69,10 +61,7 @@ impl PgBinaries {
 }
 
 /// The best of several directories.
-fn choose(
-    directories: &[PathBuf],
-    wanted: Option<u32>,
-) -> Result<PgBinaries, PrivatePostgresError> {
+fn choose(directories: &[PathBuf], wanted: Option<u32>) -> Result<PgBinaries, PrivatePostgresError> {
     let mut searched = Vec::new();
     let mut found = Vec::new();
     for directory in directories {
@@ -85,10 +74,7 @@ fn choose(
         }
     }
     let best = match wanted {
-        Some(major) => found
-            .into_iter()
-            .filter(|one| one.major >= major)
-            .min_by_key(|one| one.major),
+        Some(major) => found.into_iter().filter(|one| one.major >= major).min_by_key(|one| one.major),
         // `rev` so that of equal versions the first directory wins
         None => found.into_iter().rev().max_by_key(|one| one.major),
     };
@@ -107,46 +93,32 @@ fn examine(directory: &Path) -> Result<PgBinaries, String> {
         .map_err(|error| format!("postgres does not run: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let (major, version) = parse_version(&text).ok_or("postgres does not tell its version")?;
-    Ok(PgBinaries {
-        directory: directory.to_owned(),
-        major,
-        version,
-    })
+    Ok(PgBinaries { directory: directory.to_owned(), major, version })
 }
 
 /// Major and full version of `postgres (PostgreSQL) 15.18 (Debian …)`; also of `18beta1` and the like.
 fn parse_version(text: &str) -> Option<(u32, String)> {
-    let version = text
-        .split_whitespace()
-        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
-    let digits = version
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(version.len());
+    let version = text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    let digits = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
     Some((version[..digits].parse().ok()?, version.to_owned()))
+}
+
+/// The directory that a `postgres` on PATH really stands in: links to single programs are common, and the others are wanted too.
+fn real_directory(directory: &Path) -> Option<PathBuf> {
+    let program = directory.join("postgres").canonicalize().ok()?;
+    program.is_file().then(|| program.parent().map(Path::to_owned)).flatten()
 }
 
 /// Existing directories in order of preference, without repetition.
 fn usual_directories() -> Vec<PathBuf> {
     let mut directories = Vec::new();
-    let path: Vec<PathBuf> = std::env::var_os("PATH")
-        .map(|path| std::env::split_paths(&path).collect())
-        .unwrap_or_default();
-    directories.extend(
-        path.iter()
-            .filter(|directory| directory.join("postgres").is_file())
-            .cloned(),
-    );
-    if path
-        .iter()
-        .any(|directory| directory.join("pg_config").is_file())
-        && let Ok(output) = Command::new("pg_config")
-            .arg("--bindir")
-            .stdin(Stdio::null())
-            .output()
+    let path: Vec<PathBuf> =
+        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    directories.extend(path.iter().filter_map(|directory| real_directory(directory)));
+    if path.iter().any(|directory| directory.join("pg_config").is_file())
+        && let Ok(output) = Command::new("pg_config").arg("--bindir").stdin(Stdio::null()).output()
     {
-        directories.push(PathBuf::from(
-            String::from_utf8_lossy(&output.stdout).trim(),
-        ));
+        directories.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     }
     for (parent, prefix, below) in VERSIONED {
         let Ok(entries) = std::fs::read_dir(parent) else {
@@ -163,9 +135,7 @@ fn usual_directories() -> Vec<PathBuf> {
     }
     let mut seen = std::collections::HashSet::new();
     directories.retain(|directory| {
-        let real = directory
-            .canonicalize()
-            .unwrap_or_else(|_| directory.clone());
+        let real = directory.canonicalize().unwrap_or_else(|_| directory.clone());
         seen.insert(real)
     });
     directories
@@ -178,22 +148,13 @@ mod tests {
     #[test]
     fn versions_are_read_from_what_postgres_prints() {
         for (text, expected) in [
-            (
-                "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n",
-                Some((15, "15.18")),
-            ),
+            ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", Some((15, "15.18"))),
             ("postgres (PostgreSQL) 18beta1\n", Some((18, "18beta1"))),
             ("postgres (PostgreSQL) 9.6.24\n", Some((9, "9.6.24"))),
             ("command not found", None),
         ] {
             let parsed = parse_version(text);
-            assert_eq!(
-                parsed
-                    .as_ref()
-                    .map(|(major, version)| (*major, version.as_str())),
-                expected,
-                "{text:?}"
-            );
+            assert_eq!(parsed.as_ref().map(|(major, version)| (*major, version.as_str())), expected, "{text:?}");
         }
     }
 
@@ -204,13 +165,8 @@ mod tests {
         std::fs::create_dir(&directory).expect("fresh directory");
         for name in NEEDED {
             let program = directory.join(name);
-            std::fs::write(
-                &program,
-                format!("#!/bin/sh\necho 'postgres (PostgreSQL) {version}'\n"),
-            )
-            .expect("writable");
-            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))
-                .expect("own file");
+            std::fs::write(&program, format!("#!/bin/sh\necho 'postgres (PostgreSQL) {version}'\n")).expect("writable");
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("own file");
         }
         directory
     }
@@ -219,19 +175,22 @@ mod tests {
     fn the_wanted_major_or_the_nearest_newer_one_is_taken() {
         let root = tempfile::tempdir().expect("temporary directory");
         let directories = ["14.3", "16.2", "18.1"].map(|version| fake(root.path(), version));
-        for (wanted, expected) in [
-            (None, Some(18)),
-            (Some(14), Some(14)),
-            (Some(15), Some(16)),
-            (Some(18), Some(18)),
-            (Some(19), None),
-        ] {
-            assert_eq!(
-                choose(&directories, wanted).ok().map(|found| found.major()),
-                expected,
-                "{wanted:?}"
-            );
+        for (wanted, expected) in
+            [(None, Some(18)), (Some(14), Some(14)), (Some(15), Some(16)), (Some(18), Some(18)), (Some(19), None)]
+        {
+            assert_eq!(choose(&directories, wanted).ok().map(|found| found.major()), expected, "{wanted:?}");
         }
+    }
+
+    #[test]
+    fn links_to_programs_lead_to_their_directory() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let real = fake(root.path(), "15.4");
+        let links = root.path().join("links");
+        std::fs::create_dir(&links).expect("fresh directory");
+        std::os::unix::fs::symlink(real.join("postgres"), links.join("postgres")).expect("fresh link");
+        assert_eq!(real_directory(&links), real.canonicalize().ok());
+        assert_eq!(real_directory(root.path()), None);
     }
 
     #[test]
@@ -239,10 +198,7 @@ mod tests {
         let root = tempfile::tempdir().expect("temporary directory");
         let error = PgBinaries::find(Some(root.path()), Some(16)).expect_err("an empty directory");
         let text = error.to_string();
-        assert!(
-            text.contains(&root.path().display().to_string()) && text.contains("no initdb"),
-            "{text}"
-        );
+        assert!(text.contains(&root.path().display().to_string()) && text.contains("no initdb"), "{text}");
         let error = choose(&[fake(root.path(), "14.3")], Some(17)).expect_err("too old");
         assert!(error.to_string().contains("version 17 or newer"), "{error}");
         assert!(error.to_string().contains("version 14.3"), "{error}");

@@ -48,10 +48,7 @@ impl PrivatePostgres {
     /// Makes a data directory and starts a server on it. Blocks until the server takes connections.
     pub fn start(options: PgOptions) -> Result<Self> {
         let account = Account::for_server()?;
-        let parent = options
-            .parent_dir
-            .clone()
-            .unwrap_or_else(std::env::temp_dir);
+        let parent = options.parent_dir.clone().unwrap_or_else(std::env::temp_dir);
         if let Some(account) = &account {
             account.can_enter(&parent)?;
         }
@@ -91,29 +88,21 @@ impl PrivatePostgres {
     /// How the superuser connects to `database` through the Unix socket.
     pub fn connection_config(&self, database: &str) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
-        config
-            .host_path(self.socket_directory())
-            .port(self.port)
-            .user(&self.options.superuser)
-            .dbname(database);
+        config.host_path(self.socket_directory()).port(self.port).user(&self.options.superuser).dbname(database);
         config
     }
 
     /// A URL over TCP for the superuser; none when the server has only its socket.
     pub fn url(&self, database: &str) -> Option<String> {
         let (user, database) = (encoded(&self.options.superuser), encoded(database));
-        self.listens
-            .then(|| format!("postgresql://{user}@127.0.0.1:{}/{database}", self.port))
+        self.listens.then(|| format!("postgresql://{user}@127.0.0.1:{}/{database}", self.port))
     }
 
     /// A URL over the Unix socket for the superuser.
     pub fn socket_url(&self, database: &str) -> String {
         let directory = encoded(&self.socket_directory().to_string_lossy());
         let (user, database) = (encoded(&self.options.superuser), encoded(database));
-        format!(
-            "postgresql://{user}@/{database}?host={directory}&port={}",
-            self.port
-        )
+        format!("postgresql://{user}@/{database}?host={directory}&port={}", self.port)
     }
 
     /// Directory of the Unix socket.
@@ -169,12 +158,7 @@ impl PrivatePostgres {
     /// A program with nothing of the caller's environment that could steer it.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command
-            .env_clear()
-            .env("LC_ALL", "C")
-            .env("TZ", "UTC")
-            .current_dir(self.home.path())
-            .stdin(Stdio::null());
+        command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").current_dir(self.home.path()).stdin(Stdio::null());
         for name in ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
@@ -198,11 +182,7 @@ impl PrivatePostgres {
             .arg(format!("--locale={}", self.options.locale))
             .arg(format!("--encoding={}", self.options.encoding))
             .output()
-            .map_err(|source| PrivatePostgresError::Io {
-                attempt: "run",
-                path: program.clone(),
-                source,
-            })?;
+            .map_err(|source| PrivatePostgresError::Io { attempt: "run", path: program.clone(), source })?;
         if output.status.success() {
             return Ok(());
         }
@@ -230,52 +210,28 @@ impl PrivatePostgres {
             ("log_min_error_statement", "panic"),
             ("log_error_verbosity", "terse"),
         ];
-        let fast = [
-            ("fsync", "off"),
-            ("synchronous_commit", "off"),
-            ("full_page_writes", "off"),
-        ];
+        let fast = [("fsync", "off"), ("synchronous_commit", "off"), ("full_page_writes", "off")];
         let fast: &[(&str, &str)] = if self.options.fast { &fast } else { &[] };
-        let asked = self
-            .options
-            .settings
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let asked = self.options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in fast.iter().copied().chain(asked).chain(own) {
             let value = value.replace('\\', "\\\\").replace('\'', "''");
             let _ = writeln!(text, "{name} = '{value}'");
         }
         let path = self.data_directory().join("postgresql.auto.conf");
-        std::fs::write(&path, text).map_err(|source| PrivatePostgresError::Io {
-            attempt: "write",
-            path,
-            source,
-        })
+        std::fs::write(&path, text).map_err(|source| PrivatePostgresError::Io { attempt: "write", path, source })
     }
 
     fn launch(&mut self) -> Result<()> {
         let log_path = self.log_path();
         let io = |attempt: &'static str, path: &Path| {
             let path = path.to_owned();
-            move |source| PrivatePostgresError::Io {
-                attempt,
-                path,
-                source,
-            }
+            move |source| PrivatePostgresError::Io { attempt, path, source }
         };
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(&log_path)
-            .map_err(io("open", &log_path))?;
+        let log = File::options().create(true).append(true).open(&log_path).map_err(io("open", &log_path))?;
         let errors = log.try_clone().map_err(io("open", &log_path))?;
         let program = self.options.binaries.program("postgres");
         let mut command = self.command(&program);
-        command
-            .arg("-D")
-            .arg(self.data_directory())
-            .stdout(log)
-            .stderr(errors);
+        command.arg("-D").arg(self.data_directory()).stdout(log).stderr(errors);
         if self.options.binary_upgrade {
             command.arg("-b");
         }
@@ -301,11 +257,7 @@ impl PrivatePostgres {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        command.spawn().map_err(|source| PrivatePostgresError::Io {
-            attempt: "run",
-            path: shell.to_owned(),
-            source,
-        })
+        command.spawn().map_err(|source| PrivatePostgresError::Io { attempt: "run", path: shell.to_owned(), source })
     }
 
     /// Waits until `postmaster.pid` says so: its eighth line is the server's state (`PM_STATUS_READY`, `pidfile.h`).
@@ -316,23 +268,11 @@ impl PrivatePostgres {
             if let Some(Ok(Some(status))) = self.server.as_mut().map(Child::try_wait) {
                 self.server = None;
                 self.end(Signal::SIGQUIT);
-                return Err(PrivatePostgresError::Died {
-                    status: status.to_string(),
-                    log: self.log_tail(),
-                });
+                return Err(PrivatePostgresError::Died { status: status.to_string(), log: self.log_tail() });
             }
             let state = std::fs::read_to_string(&pid_file).unwrap_or_default();
-            let own = state
-                .lines()
-                .next()
-                .and_then(|line| line.trim().parse().ok())
-                == self.process_id();
-            if own
-                && state
-                    .lines()
-                    .nth(7)
-                    .is_some_and(|line| line.trim() == "ready")
-            {
+            let own = state.lines().next().and_then(|line| line.trim().parse().ok()) == self.process_id();
+            if own && state.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
                 return Ok(());
             }
             if Instant::now() >= deadline {
@@ -372,32 +312,21 @@ impl PrivatePostgres {
     }
 
     fn log_tail(&self) -> String {
-        tail(&String::from_utf8_lossy(
-            &std::fs::read(self.log_path()).unwrap_or_default(),
-        ))
+        tail(&String::from_utf8_lossy(&std::fs::read(self.log_path()).unwrap_or_default()))
     }
 }
 
 impl Drop for PrivatePostgres {
     fn drop(&mut self) {
-        self.end(if self.keep {
-            Signal::SIGINT
-        } else {
-            Signal::SIGQUIT
-        });
+        self.end(if self.keep { Signal::SIGINT } else { Signal::SIGQUIT });
     }
 }
 
 /// A fresh directory that only its owner may enter.
 fn private_directory(parent: &Path, account: Option<&Account>) -> Result<TempDir> {
-    let directory = tempfile::Builder::new()
-        .prefix("txray-pg-")
-        .tempdir_in(parent)
-        .map_err(|source| PrivatePostgresError::Io {
-            attempt: "make a directory in",
-            path: parent.to_owned(),
-            source,
-        })?;
+    let directory = tempfile::Builder::new().prefix("txray-pg-").tempdir_in(parent).map_err(|source| {
+        PrivatePostgresError::Io { attempt: "make a directory in", path: parent.to_owned(), source }
+    })?;
     if let Some(account) = account {
         account.own(directory.path())?;
     }
@@ -420,10 +349,7 @@ fn choose_port(asked: Option<u16>, home: &Path) -> Result<(u16, bool)> {
 }
 
 fn tail(text: &str) -> String {
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
 }
 

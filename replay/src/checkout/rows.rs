@@ -1,0 +1,180 @@
+//! Rows, and what depends on them.
+
+use bytes::{Bytes, BytesMut};
+use futures_util::SinkExt as _;
+use tokio_postgres::Client;
+use txray_store::copy_text;
+use txray_store::event::RowText;
+use txray_store::model::RelationInfo;
+
+use super::database::{connect, run};
+use super::schema_sql::{quote_identifier, quote_literal};
+use super::{Material, PrivatePostgres};
+use crate::error::ReplayError;
+
+type Result<T> = std::result::Result<T, ReplayError>;
+
+/// SQL that makes a session read values as they were written, and write without firing triggers.
+pub(crate) fn session_setup() -> String {
+    let own = [
+        ("session_replication_role", "replica"),
+        ("standard_conforming_strings", "on"),
+        ("client_encoding", "UTF8"),
+        ("check_function_bodies", "off"),
+        ("row_security", "off"),
+        ("statement_timeout", "0"),
+    ];
+    let pinned = copy_text::PINNED_SETTINGS.iter().chain(&own);
+    pinned.fold(String::new(), |sql, (name, value)| sql + &format!("SET {name} = {};", quote_literal(value)))
+}
+
+/// Bytes of COPY data per message.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Qualified, quoted name.
+pub(crate) fn table_name(relation: &RelationInfo) -> String {
+    format!("{}.{}", quote_identifier(&relation.namespace), quote_identifier(&relation.name))
+}
+
+/// Copies rows into a relation and tells how many.
+pub(super) async fn copy(
+    postgres: &PrivatePostgres,
+    database: &str,
+    relation: &RelationInfo,
+    rows: &[RowText],
+) -> Result<u64> {
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let kept: Vec<usize> =
+        relation.columns.iter().enumerate().filter(|(_, column)| !column.generated).map(|(index, _)| index).collect();
+    let columns: Vec<String> = kept.iter().map(|&index| quote_identifier(&relation.columns[index].name)).collect();
+    let client = connect(postgres, database).await?;
+    run(&client, &session_setup(), "set a session up", None).await?;
+    let refused = |source| ReplayError::Refused {
+        attempt: "take the recorded rows",
+        object: Some(relation.display_name()),
+        source,
+    };
+    let sql = format!("COPY {} ({}) FROM STDIN", table_name(relation), columns.join(", "));
+    let sink = client.copy_in::<_, Bytes>(&sql).await.map_err(refused)?;
+    let mut sink = std::pin::pin!(sink);
+    let mut chunk = BytesMut::with_capacity(2 * CHUNK_BYTES);
+    for row in rows {
+        append_row(&mut chunk, relation, row, &kept)?;
+        if chunk.len() >= CHUNK_BYTES {
+            sink.send(chunk.split().freeze()).await.map_err(refused)?;
+        }
+    }
+    sink.send(chunk.freeze()).await.map_err(refused)?;
+    sink.finish().await.map_err(refused)
+}
+
+/// Appends the fields at `kept` of one row as a line of COPY text.
+fn append_row(chunk: &mut BytesMut, relation: &RelationInfo, row: &str, kept: &[usize]) -> Result<()> {
+    let mismatch = |problem: String| ReplayError::Mismatch { relation: relation.display_name(), problem };
+    let fields: Vec<&str> = copy_text::raw_fields(row).collect();
+    if fields.len() != relation.columns.len() {
+        let (found, expected) = (fields.len(), relation.columns.len());
+        return Err(mismatch(format!("a row has {found} fields where the table has {expected} columns")));
+    }
+    for (place, &index) in kept.iter().enumerate() {
+        if copy_text::is_unchanged(fields[index]) {
+            return Err(mismatch(format!("the value of column \"{}\" was never seen", relation.columns[index].name)));
+        }
+        if place > 0 {
+            chunk.extend_from_slice(b"\t");
+        }
+        chunk.extend_from_slice(fields[index].as_bytes());
+    }
+    chunk.extend_from_slice(b"\n");
+    Ok(())
+}
+
+/// Everything that follows the rows, on the ordinary server: sequences, triggers, materialized views, statistics.
+pub(super) async fn finish(postgres: &PrivatePostgres, material: &Material, warnings: &mut Vec<String>) -> Result<()> {
+    let client = connect(postgres, &material.server.database).await?;
+    run(&client, &session_setup(), "set a session up", None).await?;
+    set_sequences(&client, material).await?;
+    settle_triggers(&client).await?;
+    refresh_views(&client, warnings).await?;
+    run(&client, "ANALYZE", "gather statistics", None).await?;
+    for relation in material.relations.iter().filter(|relation| relation.tracking != "full") {
+        warnings.push(format!(
+            "\"{}\" was recorded with {} tracking: its rows may be missing or stale",
+            relation.display_name(),
+            relation.tracking
+        ));
+    }
+    Ok(())
+}
+
+/// Sequences get their recorded values, then no less than the rows that they numbered.
+async fn set_sequences(client: &Client, material: &Material) -> Result<()> {
+    for sequence in &material.sequences {
+        let name = quote_literal(&sequence.name);
+        // one that the schema does not have any more, or not yet, is skipped
+        let sql = format!(
+            "SELECT setval(to_regclass({name}), {}, {}) WHERE to_regclass({name}) IS NOT NULL",
+            sequence.last_value, sequence.is_called
+        );
+        run(client, &sql, "set a sequence", Some(sequence.name.clone())).await?;
+    }
+    for relation in &material.relations {
+        for column in &relation.columns {
+            let Some(sequence) = &column.sequence else { continue };
+            let (name, table) = (quote_literal(sequence), table_name(relation));
+            let column = quote_identifier(&column.name);
+            let sql = format!(
+                "SELECT setval(to_regclass({name}), rows.most) \
+                 FROM (SELECT max({column})::bigint AS most FROM {table}) AS rows, {sequence} AS state, \
+                      pg_sequence AS definition \
+                 WHERE definition.seqrelid = to_regclass({name}) AND definition.seqincrement > 0 \
+                   AND (rows.most > state.last_value OR (rows.most = state.last_value AND NOT state.is_called))"
+            );
+            let present = format!(
+                "SELECT to_regclass({name}) IS NOT NULL AND to_regclass({}) IS NOT NULL",
+                quote_literal(&table)
+            );
+            let refused =
+                |source| ReplayError::Refused { attempt: "set a sequence", object: Some(sequence.clone()), source };
+            if client.query_one(&present, &[]).await.map_err(refused)?.get(0) {
+                client.batch_execute(&sql).await.map_err(refused)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Injected changes run as replica role and carry what triggers did; so no trigger may fire for them. ALWAYS triggers become
+/// ordinary ones, REPLICA ones are off.
+async fn settle_triggers(client: &Client) -> Result<()> {
+    let sql = "DO $$ DECLARE t record; BEGIN \
+         FOR t IN SELECT tgrelid::regclass AS relation, tgname, tgenabled FROM pg_trigger \
+                  WHERE NOT tgisinternal AND tgparentid = 0 AND tgenabled IN ('A', 'R') LOOP \
+           EXECUTE format('ALTER TABLE %s %s TRIGGER %I', t.relation, \
+                          CASE t.tgenabled WHEN 'A' THEN 'ENABLE' ELSE 'DISABLE' END, t.tgname); \
+         END LOOP; \
+         UPDATE pg_event_trigger SET evtenabled = CASE evtenabled WHEN 'A' THEN 'O' ELSE 'D' END \
+         WHERE evtenabled IN ('A', 'R'); END $$";
+    run(client, sql, "settle the triggers", None).await
+}
+
+/// Materialized views are not replicated: they are made anew from the restored rows.
+async fn refresh_views(client: &Client, warnings: &mut Vec<String>) -> Result<()> {
+    let sql = "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE c.relkind = 'm' ORDER BY c.oid";
+    let views = client.query(sql, &[]).await;
+    let views =
+        views.map_err(|source| ReplayError::Refused { attempt: "list materialized views", object: None, source })?;
+    for row in views {
+        let view: String = row.get(0);
+        match client.batch_execute(&format!("REFRESH MATERIALIZED VIEW {view}")).await {
+            Ok(()) => {
+                warnings.push(format!("materialized view {view} was refreshed; the recorded one may have been older"));
+            }
+            Err(_) => warnings.push(format!("materialized view {view} could not be refreshed and is empty")),
+        }
+    }
+    Ok(())
+}
