@@ -83,7 +83,7 @@ pub const TABLES: &[Table] = &[
     Table {
         name: "row_reads",
         columns: "source USMALLINT, relation_id UINTEGER, key VARCHAR, key_hash UBIGINT, statement_id UBIGINT, \
-                  transaction_id UBIGINT, request_id UBIGINT, at TIMESTAMP",
+                  transaction_id UBIGINT, request_id UBIGINT, read_at TIMESTAMP",
     },
     Table { name: "snapshot_samples", columns: "source USMALLINT, asked_at TIMESTAMP, snapshot VARCHAR" },
     Table { name: "base_copies", columns: "source USMALLINT, completed TIMESTAMP, snapshot VARCHAR, lsn UBIGINT" },
@@ -94,13 +94,27 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "sequences",
-        columns: "source USMALLINT, at TIMESTAMP, name VARCHAR, last_value BIGINT, is_called BOOLEAN",
+        columns: "source USMALLINT, read_at TIMESTAMP, name VARCHAR, last_value BIGINT, is_called BOOLEAN",
     },
     Table {
         name: "gaps",
         columns: "kind VARCHAR, from_time TIMESTAMP, until_time TIMESTAMP, source USMALLINT, session_id UBIGINT, \
                   relation_id UINTEGER, count UBIGINT, reason VARCHAR",
     },
-    Table { name: "annotations", columns: "target VARCHAR, name VARCHAR, text VARCHAR, at TIMESTAMP" },
-    Table { name: "recorder_stops", columns: "at TIMESTAMP, dropped_events UBIGINT" },
+    Table { name: "annotations", columns: "target VARCHAR, name VARCHAR, text VARCHAR, noted_at TIMESTAMP" },
+    Table { name: "recorder_stops", columns: "stopped_at TIMESTAMP, dropped_events UBIGINT" },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_is_one_that_duckdb_takes_without_quotes() {
+        let connection = duckdb::Connection::open_in_memory().expect("an in-memory database opens");
+        for table in TABLES {
+            let created = connection.execute_batch(&format!("CREATE TABLE {} ({})", table.name, table.columns));
+            assert!(created.is_ok(), "{}: {created:?}", table.name);
+        }
+    }
+}
