@@ -1,1 +1,10 @@
-//! recorder
+//! Recording: what stands on the borders of an application and tells events of what passes.
+//!
+//! Everything here forwards first and watches beside: no request, statement or connection fails, waits or answers
+//! differently because it was recorded. `ARCHITECTURE.md` in the repository's root shows how the parts stand together.
+
+pub mod error;
+pub mod http;
+pub mod redaction;
+#[doc(hidden)]
+pub mod sink;

@@ -1,0 +1,200 @@
+//! Answering outbound calls instead of the world: what a replay does.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::io::AsyncWriteExt;
+use txray_store::event::Headers;
+use txray_store::ids::CallId;
+
+use super::EgressConfig;
+use super::record::CallRecord;
+use crate::http::client::{answer_and_close, plain_answer};
+use crate::http::framing::Framing;
+use crate::http::head::{RequestHead, ResponseHead};
+use crate::http::wire::Peer;
+
+/// Longest request body that is read for an [`Answerer`].
+const MAX_OFFERED_BYTES: usize = 64 * 1024 * 1024;
+
+/// An outbound call as the application makes it, with nothing masked: to be matched, never to be stored or logged.
+#[derive(Debug, Clone)]
+pub struct OutboundCall {
+    /// The call's number; its event follows when it has been answered.
+    pub id: CallId,
+    /// Method; `CONNECT` for a tunnel.
+    pub method: String,
+    /// Absolute URL; `host:port` for a tunnel.
+    pub url: String,
+    /// Headers in order, in the client's spelling.
+    pub headers: Headers,
+    /// The whole body, without transfer coding.
+    pub body: Bytes,
+    /// BLAKE3 of the body, which a recorded body's digest can be compared with even where its content is masked.
+    pub body_digest: [u8; 32],
+}
+
+/// What to do with an outbound call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Give this response. `Content-Length` and `Transfer-Encoding` are set to fit the body.
+    Respond {
+        /// Status code.
+        status: u16,
+        /// Headers.
+        headers: Headers,
+        /// Body, without transfer coding.
+        body: Bytes,
+    },
+    /// Answer 502 with this reason.
+    Refuse {
+        /// Why.
+        reason: String,
+    },
+    /// Let it go out.
+    PassThrough,
+}
+
+/// Decides what becomes of outbound calls. Called concurrently, once per call, in the order in which calls were read.
+pub trait Answerer: Send + Sync {
+    /// Decides on one call. The application waits until the future completes; it is dropped when the application goes away.
+    fn answer<'a>(&'a self, call: &'a OutboundCall) -> BoxFuture<'a, Answer>;
+}
+
+/// Offers a call. Returns none when it shall go out, else whether the connection can carry another.
+pub(super) async fn offer(
+    answerer: &dyn Answerer,
+    client: &mut Peer,
+    config: &EgressConfig,
+    head: &RequestHead,
+    record: &mut CallRecord,
+) -> Option<bool> {
+    let (body, wire_bytes) = match peek_body(client, head).await {
+        Ok(peeked) => peeked,
+        Err(reason) => {
+            record.fail(reason.to_owned());
+            record.finish();
+            refuse(client, reason).await;
+            return Some(false);
+        }
+    };
+    let call = OutboundCall {
+        id: record.id(),
+        method: head.method.clone(),
+        url: head.target.clone(),
+        headers: head.headers.clone(),
+        body_digest: *blake3::hash(&body).as_bytes(),
+        body,
+    };
+    let answer = tokio::select! {
+        answer = answerer.answer(&call) => answer,
+        _ = client.inbound.watch() => {
+            record.fail("the application went away before the response ended".to_owned());
+            return Some(false);
+        }
+    };
+    if answer != Answer::PassThrough {
+        let _ = client.inbound.buffer.split_to(wire_bytes);
+        let (tee, _) = record.parts();
+        tee.pass(&call.body);
+        tee.end();
+    }
+    match answer {
+        Answer::PassThrough => None,
+        Answer::Refuse { reason } => {
+            tracing::debug!(call = %call.id, source = %config.source, "refused an outbound call");
+            record.fail(reason.clone());
+            record.finish();
+            refuse(client, &reason).await;
+            Some(false)
+        }
+        Answer::Respond { status, headers, body } => {
+            let raw = response_bytes(head, status, &headers, &body);
+            record.respond(ResponseHead { raw: Bytes::new(), status, headers, framing: Framing::Empty }, &body);
+            let sent = client.outbound.write_all(&raw).await.is_ok();
+            Some(sent && head.keeps_alive() && head.method != "CONNECT")
+        }
+    }
+}
+
+async fn refuse(client: &mut Peer, reason: &str) {
+    answer_and_close(client, &plain_answer(502, "Bad Gateway", &format!("txray: {reason}"))).await;
+}
+
+/// Reads a request's whole body and leaves it in the buffer, so that it can still go out. Returns its content and how many
+/// bytes it takes on the wire.
+async fn peek_body(client: &mut Peer, head: &RequestHead) -> Result<(Bytes, usize), &'static str> {
+    let mut framing = head.framing;
+    let (mut content, mut at) = (Vec::new(), 0);
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    let mut continued = !head.expects_continue();
+    while !framing.is_done() {
+        if at == client.inbound.buffer.len() {
+            if !continued {
+                continued = true;
+                let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
+                client.outbound.write_all(interim).await.map_err(|_| "the application went away")?;
+            }
+            if !matches!(client.inbound.fill().await, Ok(1..)) {
+                return Err("the application broke off in the middle of its request");
+            }
+        }
+        let arrived = &client.inbound.buffer[at..];
+        let length = framing.advance(arrived, &mut ranges).map_err(|_| "the request's chunks are not valid")?;
+        ranges.drain(..).for_each(|range| content.extend_from_slice(&arrived[range]));
+        at += length;
+        if at > MAX_OFFERED_BYTES {
+            return Err("the request's body is longer than 64 MiB, which is the most that is matched with a recording");
+        }
+    }
+    Ok((content.into(), at))
+}
+
+/// A whole response on the wire.
+fn response_bytes(request: &RequestHead, status: u16, headers: &Headers, body: &[u8]) -> Vec<u8> {
+    let reason = reason_phrase(status);
+    let mut raw = format!("HTTP/1.1 {status} {reason}\r\n").into_bytes();
+    for (name, value) in headers {
+        let framing = ["content-length", "transfer-encoding", "connection", "keep-alive"];
+        let plain = !name.contains(['\r', '\n', ':']) && !value.contains(['\r', '\n']);
+        if plain && !framing.iter().any(|other| name.eq_ignore_ascii_case(other)) {
+            raw.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+    }
+    if status != 204 && status >= 200 {
+        raw.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+    }
+    raw.extend_from_slice(if request.keeps_alive() { b"\r\n" } else { b"Connection: close\r\n\r\n" });
+    let framing = Framing::of_response(&request.method, status, &Headers::new());
+    if framing != Framing::Empty {
+        raw.extend_from_slice(body);
+    }
+    raw
+}
+
+/// The usual words for a status; nothing depends on them.
+fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        409 => "Conflict",
+        422 => "Unprocessable Content",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "",
+    }
+}

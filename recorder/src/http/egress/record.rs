@@ -1,0 +1,118 @@
+//! The event of one outbound call.
+
+use std::sync::Arc;
+
+use txray_store::event::{Event, ExternalCall, Headers};
+use txray_store::ids::{CallId, SourceId};
+use txray_store::time::Timestamp;
+
+use super::Shared;
+use crate::http::exchange::ResponseSeen;
+use crate::http::head::{RequestHead, ResponseHead, first};
+use crate::http::tee::BodyTee;
+use crate::http::traceparent;
+use crate::redaction::Redactor;
+use crate::sink::EventSink;
+
+/// A call under way. Its event is recorded exactly once, at its end or when this is dropped.
+pub(super) struct CallRecord {
+    id: CallId,
+    source: SourceId,
+    sink: EventSink,
+    redactor: Arc<Redactor>,
+    started: Timestamp,
+    method: String,
+    url: String,
+    headers: Headers,
+    content_type: Option<String>,
+    traceparent: Option<String>,
+    request: BodyTee,
+    response: ResponseSeen,
+    error: Option<String>,
+    opaque: bool,
+    finished: bool,
+}
+
+impl CallRecord {
+    /// A call whose head has arrived.
+    pub(super) fn start(shared: &Shared, head: &RequestHead) -> Self {
+        let redactor = &shared.config.redactor;
+        let limit = shared.config.limits.body_prefix_bytes;
+        CallRecord {
+            id: shared.sink.ids().call(),
+            source: shared.config.source,
+            sink: shared.sink.clone(),
+            redactor: Arc::clone(redactor),
+            started: Timestamp::now(),
+            method: head.method.clone(),
+            url: redactor.url(&head.target),
+            headers: redactor.headers(&head.headers),
+            content_type: head.header("content-type").map(str::to_owned),
+            traceparent: head.header(traceparent::HEADER).map(str::to_owned),
+            request: BodyTee::new(limit),
+            response: ResponseSeen { head: None, body: BodyTee::new(limit) },
+            error: None,
+            opaque: head.method == "CONNECT",
+            finished: false,
+        }
+    }
+
+    /// Its number.
+    pub(super) fn id(&self) -> CallId {
+        self.id
+    }
+
+    /// The parts that an exchange fills.
+    pub(super) fn parts(&mut self) -> (&mut BodyTee, &mut ResponseSeen) {
+        (&mut self.request, &mut self.response)
+    }
+
+    /// There was no (whole) answer.
+    pub(super) fn fail(&mut self, reason: String) {
+        self.error = Some(reason);
+    }
+
+    /// The answer was given by the proxy itself.
+    pub(super) fn respond(&mut self, head: ResponseHead, body: &[u8]) {
+        self.response.head = Some(head);
+        self.response.body.pass(body);
+        self.response.body.end();
+    }
+
+    /// What passes from here on is not seen.
+    pub(super) fn mark_opaque(&mut self) {
+        self.opaque = true;
+    }
+
+    /// Records the call.
+    pub(super) fn finish(&mut self) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let head = self.response.head.take();
+        let response_type = head.as_ref().and_then(|head| first(&head.headers, "content-type"));
+        self.sink.record(Event::ExternalCall(Box::new(ExternalCall {
+            id: self.id,
+            source: self.source,
+            started: self.started,
+            finished: Timestamp::now(),
+            method: std::mem::take(&mut self.method),
+            url: std::mem::take(&mut self.url),
+            request_headers: std::mem::take(&mut self.headers),
+            request_body: self.redactor.body(self.request.take(), self.content_type.as_deref()),
+            status: head.as_ref().map(|head| head.status),
+            response_headers: head.as_ref().map_or_else(Headers::new, |head| self.redactor.headers(&head.headers)),
+            response_body: self.redactor.body(self.response.body.take(), response_type),
+            error: self.error.take(),
+            traceparent: self.traceparent.take(),
+            client_pid: None,
+            opaque: self.opaque,
+        })));
+    }
+}
+
+impl Drop for CallRecord {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

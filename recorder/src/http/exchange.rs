@@ -1,0 +1,179 @@
+//! One request and its response between two connections, in both directions at once.
+
+use bytes::Bytes;
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedWriteHalf;
+
+use super::framing::Framing;
+use super::head::ResponseHead;
+use super::tee::BodyTee;
+use super::wire::{Broken, Inbound, Peer, copy_until_end, pump};
+
+/// What is to be sent for a request.
+#[derive(Debug)]
+pub(super) struct Outgoing<'a> {
+    /// Its head as the upstream shall see it.
+    pub(super) head: Bytes,
+    /// Its method, which decides whether a response has a body.
+    pub(super) method: &'a str,
+    /// How its body is delimited.
+    pub(super) framing: Framing,
+}
+
+/// What was seen of a response.
+#[derive(Debug)]
+pub(super) struct ResponseSeen {
+    /// Its final head.
+    pub(super) head: Option<ResponseHead>,
+    /// Its body.
+    pub(super) body: BodyTee,
+}
+
+/// What was seen of a request's body, and who wants to know when it has ended.
+pub(super) struct RequestBody<'a> {
+    /// The body.
+    pub(super) tee: &'a mut BodyTee,
+    /// Called once, when the body's end has passed.
+    pub(super) at_end: &'a mut (dyn FnMut(&mut BodyTee) + Send),
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ExchangeEnd {
+    /// Both messages passed completely; the connections may carry another.
+    Whole,
+    /// The response passed completely; the connections cannot carry another.
+    Last,
+    /// The response switched protocols: what follows is not HTTP.
+    Switched,
+    /// The client went away.
+    ClientGone,
+    /// The upstream broke off.
+    UpstreamGone,
+    /// The upstream's bytes cannot be followed; they shall pass on as they come.
+    Unfollowed,
+}
+
+/// Runs one exchange. Not cancel safe: dropping it leaves messages cut.
+pub(super) async fn run(
+    client: &mut Peer,
+    upstream: &mut Peer,
+    outgoing: Outgoing<'_>,
+    request: RequestBody<'_>,
+    response: &mut ResponseSeen,
+) -> ExchangeEnd {
+    let method = outgoing.method;
+    // Boxed, so that dropping one of the two gives its connection half free while the other goes on.
+    let mut sending = Box::pin(send_request(&mut client.inbound, &mut upstream.outbound, outgoing, request));
+    let mut receiving = Box::pin(receive_response(&mut upstream.inbound, &mut client.outbound, method, response));
+    let sent = tokio::select! {
+        sent = &mut sending => sent,
+        received = &mut receiving => {
+            drop(receiving);
+            return finish_sending(received, sending, &mut upstream.inbound).await;
+        }
+    };
+    drop(sending);
+    match sent {
+        Ok(()) => tokio::select! {
+            watched = client.inbound.watch() => if watched.is_err() {
+                return ExchangeEnd::ClientGone;
+            },
+            received = &mut receiving => return received,
+        },
+        Err(Broken::SourceEnded) => {}
+        Err(Broken::Source) => return ExchangeEnd::ClientGone,
+        // The upstream reads nothing more; what it has answered still counts.
+        Err(Broken::Destination) => return without_another(receiving.await),
+        Err(Broken::Framing) => {
+            let copying = copy_until_end(&mut client.inbound, &mut upstream.outbound);
+            let (received, ()) = tokio::join!(receiving, copying);
+            return without_another(received);
+        }
+    }
+    // The client has ended its side: it may be gone, or be waiting for the answer. The upstream is told what it would be
+    // told without a proxy.
+    let _ = upstream.outbound.shutdown().await;
+    let received = receiving.await;
+    match received {
+        ExchangeEnd::UpstreamGone => ExchangeEnd::ClientGone,
+        _ if client.is_reset() => ExchangeEnd::ClientGone,
+        end => without_another(end),
+    }
+}
+
+/// After an early answer: the rest of the request's body still has to pass, unless the upstream closes.
+async fn finish_sending(
+    received: ExchangeEnd,
+    sending: impl Future<Output = Result<(), Broken>>,
+    upstream: &mut Inbound,
+) -> ExchangeEnd {
+    match received {
+        ExchangeEnd::Whole | ExchangeEnd::Switched | ExchangeEnd::Unfollowed => tokio::select! {
+            sent = sending => if sent.is_ok() { received } else { without_another(received) },
+            _ = upstream.watch() => without_another(received),
+        },
+        end => end,
+    }
+}
+
+/// The same end for connections that cannot carry another exchange.
+fn without_another(end: ExchangeEnd) -> ExchangeEnd {
+    if end == ExchangeEnd::Whole { ExchangeEnd::Last } else { end }
+}
+
+async fn send_request(
+    client: &mut Inbound,
+    upstream: &mut OwnedWriteHalf,
+    outgoing: Outgoing<'_>,
+    request: RequestBody<'_>,
+) -> Result<(), Broken> {
+    upstream.write_all(&outgoing.head).await.map_err(|_| Broken::Destination)?;
+    let mut framing = outgoing.framing;
+    pump(client, upstream, &mut framing, request.tee).await?;
+    (request.at_end)(request.tee);
+    Ok(())
+}
+
+async fn receive_response(
+    upstream: &mut Inbound,
+    client: &mut OwnedWriteHalf,
+    method: &str,
+    response: &mut ResponseSeen,
+) -> ExchangeEnd {
+    let head = loop {
+        match ResponseHead::take(&mut upstream.buffer, method) {
+            Ok(Some(head)) => {
+                if client.write_all(&head.raw).await.is_err() {
+                    return ExchangeEnd::ClientGone;
+                }
+                if !head.is_interim() {
+                    break head;
+                }
+            }
+            Ok(None) => {
+                if !matches!(upstream.fill().await, Ok(1..)) {
+                    // A cut head goes on as it is.
+                    let _ = client.write_all(&upstream.buffer).await;
+                    return ExchangeEnd::UpstreamGone;
+                }
+            }
+            Err(_) => return ExchangeEnd::Unfollowed,
+        }
+    };
+    let (status, mut framing) = (head.status, head.framing);
+    let until_close = framing == Framing::UntilClose;
+    let tunnels = status == 101 || (method == "CONNECT" && (200..300).contains(&status));
+    response.head = Some(head);
+    if tunnels {
+        response.body.end();
+        return ExchangeEnd::Switched;
+    }
+    match pump(upstream, client, &mut framing, &mut response.body).await {
+        Ok(()) if until_close => ExchangeEnd::Last,
+        Ok(()) => ExchangeEnd::Whole,
+        Err(Broken::Destination) => ExchangeEnd::ClientGone,
+        Err(Broken::Source | Broken::SourceEnded) => ExchangeEnd::UpstreamGone,
+        Err(Broken::Framing) => ExchangeEnd::Unfollowed,
+    }
+}

@@ -1,0 +1,100 @@
+//! Accepting connections, with bounds, and ending them in order.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::authority::Authority;
+use crate::error::RecorderError;
+
+/// Bounds of an HTTP proxy.
+#[derive(Debug, Clone)]
+pub struct ProxyLimits {
+    /// Bytes kept of each body.
+    pub body_prefix_bytes: usize,
+    /// Connections served at once; further ones wait in the kernel's queue.
+    pub connections: usize,
+    /// How long to wait for an upstream to accept a connection.
+    pub connect_timeout: Duration,
+    /// How long exchanges under way may go on after the proxy was told to stop.
+    pub drain: Duration,
+}
+
+impl Default for ProxyLimits {
+    fn default() -> Self {
+        ProxyLimits {
+            body_prefix_bytes: 1024 * 1024,
+            connections: 16_384,
+            connect_timeout: Duration::from_mins(1),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Pause after a failed accept (such as: no file descriptors left), so that a persistent failure does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Binds a listener; `purpose` names it in the error.
+pub(crate) async fn bind(purpose: &'static str, address: SocketAddr) -> Result<TcpListener, RecorderError> {
+    TcpListener::bind(address).await.map_err(|source| RecorderError::Listen { purpose, address, source })
+}
+
+/// Serves connections until `shutdown`, then waits for those under way, at most for `limits.drain`.
+pub(super) async fn serve<F, C>(listener: TcpListener, limits: &ProxyLimits, shutdown: CancellationToken, handle: F)
+where
+    F: Fn(TcpStream, SocketAddr) -> C,
+    C: Future<Output = ()> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = accept(&listener, &places) => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, peer, place)) => {
+                let connection = handle(stream, peer);
+                connections.spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(limits.drain, all).await.is_err() {
+        tracing::debug!("connections still open after draining were cut");
+    }
+    connections.shutdown().await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, place))
+}
+
+/// Connects to an upstream. The error says why not, without values of the request.
+pub(super) async fn connect(upstream: &Authority, timeout: Duration) -> Result<TcpStream, String> {
+    match tokio::time::timeout(timeout, TcpStream::connect((upstream.host.as_str(), upstream.port))).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(format!("could not connect to {upstream}: {error}")),
+        Err(_) => Err(format!("could not connect to {upstream}: no answer within {} s", timeout.as_secs())),
+    }
+}
