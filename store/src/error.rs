@@ -35,6 +35,12 @@ pub enum StoreError {
         /// The recorder's process, where it could be read.
         pid: Option<u32>,
     },
+    /// The trace's segments changed again and again while it was opened.
+    #[error("\"{}\" is being sealed faster than it can be opened", path.display())]
+    Busy {
+        /// The trace.
+        path: PathBuf,
+    },
     /// The trace was written by a newer version.
     #[error("\"{}\" has format version {found}; this version reads up to {FORMAT_VERSION}", path.display())]
     NewerFormat {
@@ -113,6 +119,7 @@ impl StoreError {
             }
             StoreError::TraceExists { .. } => "choose another directory with --out, or move the old one away".into(),
             StoreError::Locked { .. } => "stop the recorder first, or read the trace while it is being written".into(),
+            StoreError::Busy { .. } => "try again".into(),
             StoreError::NewerFormat { .. } => "update txray to the version that wrote the trace, or a later one".into(),
             StoreError::Damaged { .. } => {
                 "run `txray verify` to list everything that is damaged; restore the file from a copy if there is one"

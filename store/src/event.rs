@@ -7,6 +7,8 @@
 //! Every event stands alone: a reader that starts in the middle of a log needs no earlier one to decode it.
 //! What spans a log's border (a request still open when a log is rotated) is restated at the head of the next log.
 
+pub mod measure;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CallId, Lsn, Oid, RequestId, SessionId, SourceId, StatementId, TransactionId, Xid};

@@ -9,10 +9,22 @@ pub mod copy_text;
 pub mod error;
 pub mod event;
 pub mod ids;
+pub mod ingest;
+pub mod log;
+pub mod manifest;
 pub mod model;
 pub mod pg_text;
 pub mod position;
+pub mod reader;
+pub mod recording;
 pub mod schema;
+pub mod seal;
+pub mod segment;
+pub mod sink;
 pub mod snapshot;
 pub mod sql_lexer;
 pub mod time;
+pub mod trace;
+
+#[cfg(test)]
+mod test_events;

@@ -1,0 +1,139 @@
+//! One DuckDB with a state of a trace in it.
+
+use std::path::Path;
+
+use duckdb::Connection;
+
+use super::tail::Tail;
+use crate::error::StoreError;
+use crate::ingest::ingest;
+use crate::manifest::{Manifest, SegmentEntry};
+use crate::schema::{TABLES, Table};
+use crate::segment::{create_tables, open_in_memory, quoted};
+
+/// Tables of which several segments hold the same rows, because each segment stands alone.
+const REPEATED: &[&str] = &["relations", "sql_texts"];
+
+/// Threads of a reader's DuckDB: it shares the machine with what is being recorded.
+const THREADS: i64 = 2;
+
+pub(super) struct Session {
+    /// Views over everything; what queries run on.
+    pub(super) connection: Connection,
+    /// The same database with the tail's catalog as the current one; the configuration is locked, so this cannot be switched.
+    loader: Connection,
+}
+
+impl Session {
+    pub(super) fn open(trace: &Path, tail: Tail) -> Result<Self, StoreError> {
+        let connection = open_in_memory(THREADS)?;
+        let setup = |batch: &str| connection.execute_batch(batch).map_err(StoreError::query("open the trace"));
+        for segment in &tail.manifest.segments {
+            attach(&connection, trace, segment)?;
+        }
+        setup("ATTACH ':memory:' AS tail")?;
+        let loader = connection.try_clone().map_err(StoreError::query("open the trace"))?;
+        loader.execute_batch("USE tail").map_err(StoreError::query("open the trace"))?;
+        create_tables(&loader).map_err(StoreError::query("open the trace"))?;
+        setup(&views(&tail.manifest))?;
+        // Intermediate results of large queries are recorded values too: they stay in the trace's private directory.
+        let spill = trace.join(format!(".spill-{}", std::process::id()));
+        setup(&format!(
+            "SET temp_directory = {}; SET enable_external_access = false; SET lock_configuration = true",
+            quoted(&spill.to_string_lossy())
+        ))?;
+        let session = Session { connection, loader };
+        session.replace_tail(tail)?;
+        Ok(session)
+    }
+
+    /// Puts the logs' rows in the place of those of an earlier state, all at once.
+    pub(super) fn replace_tail(&self, tail: Tail) -> Result<(), StoreError> {
+        let failed = "load the trace's log";
+        self.loader.execute_batch("BEGIN").map_err(StoreError::query(failed))?;
+        let loaded = self.load(tail, failed);
+        let end = if loaded.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = self.loader.execute_batch(end).map_err(StoreError::query(failed));
+        loaded.and(ended)
+    }
+
+    fn load(&self, tail: Tail, failed: &'static str) -> Result<(), StoreError> {
+        create_tables(&self.loader).map_err(StoreError::query(failed))?;
+        for (mut log, place) in tail.logs.into_iter().zip(tail.places) {
+            let tables = ingest(log.by_ref(), place.scope());
+            log.finish()?;
+            tables.append_to(&self.loader).map_err(StoreError::query(failed))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_query(&self, sql: &str) -> Result<(), StoreError> {
+        // The function serializes SELECT statements only (to which DuckDB reduces the other forms of queries), and parses as
+        // execution does: whatever it refuses is never run.
+        let (error, parse_error, statements): (bool, Option<String>, Option<u64>) = self
+            .connection
+            .query_row(
+                "SELECT (parsed->>'error')::BOOLEAN, \
+                 CASE WHEN parsed->>'error_type' = 'parser' THEN parsed->>'error_message' END, \
+                 json_array_length(parsed, '$.statements') FROM (SELECT json_serialize_sql(?::VARCHAR) AS parsed)",
+                [strip_explain(sql)],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )
+            .map_err(StoreError::query("check the query"))?;
+        match (error, parse_error, statements) {
+            (false, _, Some(1)) => Ok(()),
+            (true, Some(message), _) => {
+                let source = duckdb::Error::DuckDBFailure(duckdb::ffi::Error::new(1), Some(message));
+                Err(StoreError::Query { action: "parse the query", source })
+            }
+            _ => Err(StoreError::NotAQuery),
+        }
+    }
+}
+
+/// Without a leading EXPLAIN. EXPLAIN ANALYZE stays, and is refused: it runs what it explains.
+fn strip_explain(sql: &str) -> &str {
+    let trimmed = sql.trim_start();
+    match trimmed.get(..7) {
+        Some(word) if word.eq_ignore_ascii_case("explain") && trimmed[7..].starts_with(char::is_whitespace) => {
+            &trimmed[7..]
+        }
+        _ => sql,
+    }
+}
+
+fn attach(connection: &Connection, trace: &Path, segment: &SegmentEntry) -> Result<(), StoreError> {
+    let file = trace.join(&segment.file);
+    let path = std::path::absolute(&file).map_err(StoreError::io("find", &file))?;
+    let attach = format!("ATTACH {} AS {} (READ_ONLY)", quoted(&path.to_string_lossy()), catalog(segment));
+    connection.execute_batch(&attach).map_err(|error| StoreError::Damaged {
+        file,
+        offset: None,
+        what: format!("DuckDB cannot open it ({error})"),
+    })
+}
+
+fn catalog(segment: &SegmentEntry) -> String {
+    format!("segment_{}", segment.number)
+}
+
+/// One view for each table, over every segment that has it and the tail, which has them all.
+fn views(manifest: &Manifest) -> String {
+    let view = |table: &Table| {
+        let columns = column_names(table).join(", ");
+        let union = if REPEATED.contains(&table.name) { " UNION " } else { " UNION ALL " };
+        let catalogs = manifest.segments.iter().filter(|segment| segment.tables.contains_key(table.name)).map(catalog);
+        let parts: Vec<String> = catalogs
+            .chain(["tail".to_owned()])
+            .map(|catalog| format!("SELECT {columns} FROM {catalog}.main.{}", table.name))
+            .collect();
+        format!("CREATE VIEW {} AS {};\n", table.name, parts.join(union))
+    };
+    TABLES.iter().map(view).collect::<Vec<_>>().concat()
+}
+
+/// Quoted names of a table's columns, in order.
+fn column_names(table: &Table) -> Vec<String> {
+    let names = table.columns.split(',').filter_map(|column| column.split_whitespace().next());
+    names.map(|name| format!("\"{name}\"")).collect()
+}

@@ -1,0 +1,164 @@
+//! Sealing: a finished log becomes a segment.
+//!
+//! The steps are: build the segment beside its place, give it its name, name it in the manifest (the commit), remove the
+//! log. A crash between any two of them loses nothing and leaves nothing that the next seal does not put right: before
+//! the commit the log is the truth and the segment is made again; after it the log is left over and removed.
+//! Sealing the same log twice does not give the same bytes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::StoreError;
+use crate::ingest::ingest;
+use crate::log::{LOG_DIRECTORY, TornReason, log_number, log_path};
+use crate::manifest::{Digest, Manifest, SegmentEntry, chain, sync_directory};
+use crate::segment::{self, SEGMENT_DIRECTORY, SegmentIdentity};
+use crate::trace::{LogFacts, LogPlace, RecorderLock, RepairedLog};
+
+/// Seals every log that a recorder left behind. Does nothing when there is none; refuses while a recorder runs. Answers
+/// with the number of segments made.
+pub fn seal(trace: &Path) -> Result<u64, StoreError> {
+    Manifest::read(trace)?;
+    let _lock = RecorderLock::acquire(trace)?;
+    seal_remaining(trace)
+}
+
+/// Seals every log. The caller holds the lock and writes no more.
+pub(crate) fn seal_remaining(trace: &Path) -> Result<u64, StoreError> {
+    let numbers = log_numbers(trace)?;
+    let mut sealed = 0;
+    for (index, number) in numbers.iter().enumerate() {
+        let place = if index + 1 == numbers.len() { LogPlace::Last } else { LogPlace::Followed };
+        sealed += u64::from(Seal::new(trace, *number, place)?.run()?);
+    }
+    remove_leftovers(trace)?;
+    Ok(sealed)
+}
+
+/// Seals a log that another one follows, while recording goes on. The caller is the recorder's only sealer.
+pub(crate) fn seal_followed_log(trace: &Path, number: u64) -> Result<(), StoreError> {
+    Seal::new(trace, number, LogPlace::Followed)?.run().map(drop)
+}
+
+/// Numbers of the logs that are there, ascending.
+pub(crate) fn log_numbers(trace: &Path) -> Result<Vec<u64>, StoreError> {
+    let directory = trace.join(LOG_DIRECTORY);
+    let list = || {
+        let names = fs::read_dir(&directory)?.map(|entry| entry.map(|entry| entry.file_name()));
+        names.collect::<Result<Vec<_>, _>>()
+    };
+    let names = list().map_err(StoreError::io("list the logs in", &directory))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| log_number(name.to_str()?)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Sealing one log. Each step is repeatable; tests stop between them.
+#[derive(Debug)]
+struct Seal<'a> {
+    trace: &'a Path,
+    manifest: Manifest,
+    number: u64,
+    place: LogPlace,
+}
+
+/// A segment that has its content but not its name.
+#[derive(Debug)]
+struct Built {
+    temporary: PathBuf,
+    bytes: u64,
+    digest: Digest,
+    facts: LogFacts,
+    tables: BTreeMap<String, u64>,
+    /// Whether the log has damage that is more than an end cut short: it is kept as evidence.
+    damaged: bool,
+}
+
+impl<'a> Seal<'a> {
+    fn new(trace: &'a Path, number: u64, place: LogPlace) -> Result<Self, StoreError> {
+        Ok(Seal { trace, manifest: Manifest::read(trace)?, number, place })
+    }
+
+    /// Whether a segment was made.
+    fn run(mut self) -> Result<bool, StoreError> {
+        if self.manifest.has_segment(self.number) {
+            self.remove_log(false)?;
+            return Ok(false);
+        }
+        let built = self.build()?;
+        self.publish(&built)?;
+        let damaged = built.damaged;
+        self.commit(built)?;
+        self.remove_log(damaged)?;
+        Ok(true)
+    }
+
+    fn build(&self) -> Result<Built, StoreError> {
+        let mut log = RepairedLog::open(self.trace, &self.manifest, self.number, self.place)?;
+        let tables = ingest(log.by_ref(), self.place.scope());
+        // A log that could not be read to its end must not be replaced by a segment of its beginning.
+        let (end, facts) = log.finish()?;
+        let temporary = segment::temporary_path(self.trace, self.number);
+        let identity = SegmentIdentity { trace_id: self.manifest.trace_id, number: self.number };
+        let tables = segment::build(&temporary, identity, &tables)?;
+        let (bytes, digest) = segment::digest(&temporary)?;
+        let damaged = end.skipped_records > 0 || end.torn.is_some_and(|torn| torn.reason != TornReason::Incomplete);
+        Ok(Built { temporary, bytes, digest, facts, tables, damaged })
+    }
+
+    fn publish(&self, built: &Built) -> Result<(), StoreError> {
+        let path = self.trace.join(segment::file_name(self.number));
+        fs::rename(&built.temporary, &path).map_err(StoreError::io("name the segment", &path))?;
+        sync_directory(&self.trace.join(SEGMENT_DIRECTORY))
+    }
+
+    fn commit(&mut self, built: Built) -> Result<(), StoreError> {
+        let previous = self.manifest.segments.last();
+        let entry = SegmentEntry {
+            number: self.number,
+            file: segment::file_name(self.number),
+            bytes: built.bytes,
+            blake3: built.digest,
+            chain: chain(self.manifest.trace_id, previous, &built.digest),
+            extent: built.facts.extent,
+            tables: built.tables,
+        };
+        self.manifest.segments.push(entry);
+        for source in built.facts.sources {
+            if !self.manifest.sources.contains(&source) {
+                self.manifest.sources.push(source);
+            }
+        }
+        self.manifest.replace(self.trace)
+    }
+
+    fn remove_log(&self, keep_as_evidence: bool) -> Result<(), StoreError> {
+        let path = log_path(self.trace, self.number);
+        if keep_as_evidence {
+            return fs::rename(&path, path.with_extension("log.damaged"))
+                .map_err(StoreError::io("keep the damaged log", &path));
+        }
+        segment::remove_if_there(&path)
+    }
+}
+
+/// Removes what a crash may have left half made.
+fn remove_leftovers(trace: &Path) -> Result<(), StoreError> {
+    for (directory, endings) in
+        [(SEGMENT_DIRECTORY, &[".duckdb.tmp", ".duckdb.tmp.wal"][..]), (LOG_DIRECTORY, &[".log.new"])]
+    {
+        let directory = trace.join(directory);
+        let entries = fs::read_dir(&directory).map_err(StoreError::io("list", &directory))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if endings.iter().any(|ending| name.to_string_lossy().ends_with(ending)) {
+                segment::remove_if_there(&entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
