@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::position::ParsePositionError;
+use crate::query::QueryError;
 use crate::schema::FORMAT_VERSION;
 
 /// An error of this crate. The text says what failed; [`StoreError::hint`] says what to do; the cause is its source.
@@ -101,6 +102,9 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// A question that the trace cannot answer.
+    #[error(transparent)]
+    Question(#[from] QueryError),
     /// A thread of the recorder panicked; what it had written is kept.
     #[error("the {thread} thread of the recorder panicked")]
     ThreadPanicked {
@@ -134,6 +138,7 @@ impl StoreError {
             StoreError::UnknownPosition { .. } => {
                 "`txray ls` lists what was recorded; @start and @end are always there".into()
             }
+            StoreError::Question(error) => return error.hint(),
             StoreError::UnknownName { what: "table", .. } => "`txray ls tables` lists the recorded tables".into(),
             StoreError::Query { .. } | StoreError::UnknownName { .. } | StoreError::ThreadPanicked { .. } => {
                 return None;

@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod model;
 pub mod pg_text;
 pub mod position;
+pub mod query;
 pub mod reader;
 pub mod recording;
 pub mod schema;

@@ -1,6 +1,14 @@
 //! What queries answer with: plain, serialisable values for the command line, the terminal UI, exports and replay.
 
+mod lineage;
+mod restore;
+mod summary;
+
 use serde::{Deserialize, Serialize};
+
+pub use lineage::{AccessKind, Lineage, RowAccess};
+pub use restore::{BaseCopyRow, CommitRow, RawChange, SchemaRow, SequenceRow, VisibleRow};
+pub use summary::{ResultTable, ResultTableColumn, SourceInfo, Totals};
 
 use crate::event::{Headers, RelationColumn};
 use crate::ids::{CallId, Lsn, Oid, RequestId, SessionId, SourceId, StatementId, TransactionId, Xid};

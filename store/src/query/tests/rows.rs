@@ -1,0 +1,162 @@
+//! Row histories and searches.
+
+use super::{Change, empty, post, relation, run, world};
+use crate::ids::{RequestId, TransactionId};
+use crate::model::{AttributionLevel, Field, FieldValue, RowHistory};
+use crate::query::QueryError;
+use crate::query::history::{row_history, row_keys};
+
+fn history(connection: &duckdb::Connection, table: &str, key: &[&str]) -> RowHistory {
+    let key: Vec<String> = key.iter().map(|value| (*value).to_owned()).collect();
+    row_history(connection, table, &key).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn shown(fields: &[Field]) -> String {
+    let one = |field: &Field| match &field.value {
+        FieldValue::Text(text) => format!("{}={text}", field.column),
+        FieldValue::Null => format!("{}=NULL", field.column),
+    };
+    fields.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+fn steps(history: &RowHistory) -> Vec<(String, String, String)> {
+    history
+        .versions
+        .iter()
+        .map(|version| {
+            let change = &version.change;
+            (change.op.clone(), shown(&change.before), shown(&change.after))
+        })
+        .collect()
+}
+
+fn step(op: &str, before: &str, after: &str) -> (String, String, String) {
+    (op.to_owned(), before.to_owned(), after.to_owned())
+}
+
+#[test]
+fn a_history_names_what_made_each_version() {
+    let found = history(&world(), "posts", &["1"]);
+    assert_eq!(
+        steps(&found),
+        [
+            step("base", "", "id=1 title=one body=long text"),
+            step("update", "id=1 title=one body=long text", "id=1 title=ONE body=long text"),
+            step("update", "id=1 title=ONE body=long text", "id=1 title=bypassed body=short"),
+        ]
+    );
+    let [base, update, bypassed] = found.versions.as_slice() else { panic!("three versions") };
+    assert_eq!(update.sql.as_deref(), Some("UPDATE posts SET title = $1 WHERE id = $2"));
+    assert_eq!(update.request.as_ref().map(|request| request.target.as_str()), Some("/posts/1"));
+    assert_eq!(update.attribution.level, AttributionLevel::Comment);
+    for unknown in [base, bypassed] {
+        assert_eq!((&unknown.request, &unknown.sql, unknown.change.transaction), (&None, &None, None));
+    }
+    assert_eq!(found.reads.len(), 1);
+    assert_eq!((found.reads[0].sql.as_str(), &found.reads[0].request), ("SELECT * FROM posts", &None));
+    assert_eq!(found.gaps.len(), 2);
+    assert_eq!(found.columns, ["id", "title", "body"]);
+}
+
+#[test]
+fn an_inferred_version_comes_with_its_candidates() {
+    let found = history(&world(), "public.posts", &["3"]);
+    let [version] = found.versions.as_slice() else { panic!("one version") };
+    assert_eq!(version.change.transaction, Some(TransactionId(2)));
+    assert_eq!(version.request.as_ref().map(|request| request.id), Some(RequestId(2)));
+    assert_eq!(version.other_candidates.iter().map(|request| request.id).collect::<Vec<_>>(), [RequestId(3)]);
+}
+
+#[test]
+fn reads_name_their_request() {
+    let found = history(&world(), "posts", &["2"]);
+    assert_eq!(found.reads[0].request.as_ref().map(|request| request.id), Some(RequestId(1)));
+    assert_eq!(found.versions.last().map(|version| version.change.op.as_str()), Some("delete"));
+}
+
+#[test]
+fn a_wrong_key_names_the_key_columns() {
+    let connection = world();
+    let error = row_history(&connection, "posts", &["1".to_owned(), "2".to_owned()]).expect_err("one too many");
+    assert!(matches!(&error, QueryError::WrongKey { columns, given: 2, .. } if columns == &["id"]), "{error:?}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("id")));
+    assert!(history(&connection, "posts", &["none"]).versions.is_empty());
+}
+
+#[test]
+fn a_base_row_that_repeats_a_version_is_left_out() {
+    let connection = empty();
+    relation(&connection, 1, 1, "posts", &["*id#1", "title#2"], 'd');
+    let base = |snapshot: &str, row: &str| Change {
+        snapshot: Some(snapshot.to_owned()),
+        ..post("base", "1", Some(row), 0, 0)
+    };
+    post("insert", "1", Some("1\ta"), 100, 1000).insert(&connection);
+    post("update", "1", Some("1\tb"), 101, 1001).insert(&connection);
+    base("102:102:", "1\tb").insert(&connection);
+    post("update", "1", Some("1\tc"), 102, 1002).insert(&connection);
+    Change { key: None, ..post("truncate", "", None, 103, 1003) }.insert(&connection);
+    let expected = [
+        step("insert", "", "id=1 title=a"),
+        step("update", "id=1 title=a", "id=1 title=b"),
+        step("update", "id=1 title=b", "id=1 title=c"),
+        step("truncate", "id=1 title=c", ""),
+    ];
+    assert_eq!(steps(&history(&connection, "posts", &["1"])), expected);
+    // one that tells something new is shown where its snapshot stands
+    base("101:101:", "1\tother").insert(&connection);
+    let with_base = steps(&history(&connection, "posts", &["1"]));
+    assert_eq!(with_base[1], step("base", "", "id=1 title=other"));
+    assert_eq!(with_base[2], step("update", "id=1 title=other", "id=1 title=b"));
+}
+
+#[test]
+fn fields_are_named_by_the_shape_of_their_time() {
+    let connection = empty();
+    relation(&connection, 1, 1, "posts", &["*id#1", "old#2", "body#3"], 'd');
+    relation(&connection, 1, 2, "posts", &["*id#1", "body#3", "added#4"], 'd');
+    post("insert", "1", Some("1\tx\tlong"), 100, 1000).insert(&connection);
+    Change { version: 2, ..post("update", "1", Some("1\t\\U\tnew"), 101, 1001) }.insert(&connection);
+    assert_eq!(
+        steps(&history(&connection, "posts", &["1"])),
+        [
+            step("insert", "", "id=1 old=x body=long"),
+            step("update", "id=1 old=x body=long", "id=1 body=long added=new")
+        ]
+    );
+    let find = |column: &str, value: &str| {
+        let found = row_keys(&connection, "posts", &[(column.to_owned(), value.to_owned())], 10);
+        found.map(|rows| rows.into_iter().map(|row| row.key).collect::<Vec<_>>())
+    };
+    assert_eq!(find("old", "x").expect("rows"), ["1"]);
+    assert_eq!(find("added", "new").expect("rows"), ["1"]);
+    assert_eq!(find("added", "x").expect("rows"), Vec::<String>::new());
+    assert!(matches!(find("nothing", "x"), Err(QueryError::UnknownColumn { column, .. }) if column == "nothing"));
+}
+
+#[test]
+fn values_that_were_never_recorded_are_left_out() {
+    let connection = empty();
+    relation(&connection, 1, 1, "posts", &["*id#1", "title#2", "body#3"], 'd');
+    Change { old: Some("1\t\\N\t\\N".to_owned()), ..post("update", "1", Some("1\tb\t\\U"), 101, 1001) }
+        .insert(&connection);
+    assert_eq!(steps(&history(&connection, "posts", &["1"])), [step("update", "id=1", "id=1 title=b")]);
+}
+
+#[test]
+fn rows_without_key_are_named_by_all_their_values() {
+    let connection = empty();
+    relation(&connection, 3, 1, "log", &["line#1", "level#2"], 'n');
+    Change { relation: 3, ..post("insert", "a\\tb\t\\N", Some("a\\tb\t\\N"), 100, 1000) }.insert(&connection);
+    let found = history(&connection, "log", &["a\tb", "\\N"]);
+    assert_eq!(steps(&found), [step("insert", "", "line=a\tb level=NULL")]);
+}
+
+#[test]
+fn searches_bind_what_users_write() {
+    let connection = world();
+    run(&connection, "UPDATE row_changes SET new_values = E'3\\tit\\'s \\\\\\\\N\\t\\\\N' WHERE key = '3'");
+    let wanted = [("title".to_owned(), "it's \\N".to_owned())];
+    let found = row_keys(&connection, "posts", &wanted, 10).expect("rows");
+    assert_eq!(found.iter().map(|row| row.key.as_str()).collect::<Vec<_>>(), ["3"]);
+}

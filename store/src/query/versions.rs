@@ -1,0 +1,206 @@
+//! A row's versions out of its changes: what each left behind, and what it found. Pure.
+//!
+//! Replication repeats neither the old row (under the default replica identity) nor TOAST values that an update left
+//! alone. Both stand in the version before, so they are filled in from there, back to the base copy.
+
+use super::relations::Catalogue;
+use crate::copy_text::CopyField;
+use crate::ids::{Lsn, Oid, SourceId, StatementId, TransactionId, Xid};
+use crate::snapshot::PgSnapshot;
+use crate::time::Timestamp;
+
+/// What a stored change did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Op {
+    /// A row that the base copy read.
+    Base,
+    /// A row's end. Before `Insert`, because a change of the key is stored as both, in this order.
+    Delete,
+    /// A new row.
+    Insert,
+    /// A row's new version.
+    Update,
+    /// The end of every row.
+    Truncate,
+}
+
+impl Op {
+    /// From the column `op`.
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        Some(match text {
+            "base" => Op::Base,
+            "insert" => Op::Insert,
+            "update" => Op::Update,
+            "delete" => Op::Delete,
+            "truncate" => Op::Truncate,
+            _ => return None,
+        })
+    }
+
+    /// As the column `op` spells it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Op::Base => "base",
+            Op::Insert => "insert",
+            Op::Update => "update",
+            Op::Delete => "delete",
+            Op::Truncate => "truncate",
+        }
+    }
+}
+
+/// A row of the table `row_changes`, its values split.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StoredChange {
+    pub(crate) source: SourceId,
+    pub(crate) relation: Oid,
+    pub(crate) version: u32,
+    /// Key text; empty for truncates.
+    pub(crate) key: String,
+    pub(crate) op: Op,
+    pub(crate) old: Option<Vec<CopyField>>,
+    pub(crate) new: Option<Vec<CopyField>>,
+    pub(crate) xid: Xid,
+    pub(crate) commit_lsn: Lsn,
+    pub(crate) ordinal: u64,
+    pub(crate) committed_at: Timestamp,
+    pub(crate) transaction: Option<TransactionId>,
+    pub(crate) statement: Option<StatementId>,
+    /// Base rows: the snapshot that read them.
+    pub(crate) snapshot: Option<PgSnapshot>,
+}
+
+impl StoredChange {
+    /// Place in commit order. Not meaningful for base rows.
+    pub(crate) fn place(&self) -> (Lsn, u64, Op) {
+        (self.commit_lsn, self.ordinal, self.op)
+    }
+}
+
+/// A row at some time: values under a version of its relation's shape. `Unchanged` stands for "not known".
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RowImage {
+    pub(crate) version: u32,
+    pub(crate) fields: Vec<CopyField>,
+}
+
+/// A change with what it found and what it left.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Resolved {
+    pub(crate) change: StoredChange,
+    pub(crate) before: Option<RowImage>,
+    pub(crate) after: Option<RowImage>,
+}
+
+/// Resolves the changes of one key (truncates of its relation among them). The result is in order of time: changes in
+/// commit order, each base row behind the changes that its snapshot saw. A base row that only repeats what the changes
+/// before it had made is left out, as are truncates that found no row.
+pub(crate) fn resolve(mut changes: Vec<StoredChange>, catalogue: &Catalogue) -> Vec<Resolved> {
+    let mut base: Vec<StoredChange> = changes.extract_if(.., |change| change.op == Op::Base).collect();
+    changes.sort_by_key(StoredChange::place);
+    base.sort_by_key(|row| (row.snapshot.as_ref().map(|snapshot| snapshot.xmax), row.committed_at));
+    let mut timeline = changes;
+    for row in base {
+        let seen = |change: &StoredChange| {
+            change.op == Op::Base || row.snapshot.as_ref().is_some_and(|snapshot| snapshot.sees(change.xid))
+        };
+        let place = timeline.iter().rposition(seen).map_or(0, |last| last + 1);
+        timeline.insert(place, row);
+    }
+    let mut resolved = Vec::with_capacity(timeline.len());
+    let mut state: Option<RowImage> = None;
+    for change in timeline {
+        if let Some(step) = step(change, &mut state, catalogue) {
+            resolved.push(step);
+        }
+    }
+    resolved
+}
+
+fn step(change: StoredChange, state: &mut Option<RowImage>, catalogue: &Catalogue) -> Option<Resolved> {
+    let found = state.take();
+    let stored_old = |change: &StoredChange| known_old(change, catalogue);
+    let (before, after) = match change.op {
+        Op::Base => {
+            let row = RowImage { version: change.version, fields: change.new.clone().unwrap_or_default() };
+            let repeated = found.is_some_and(|found| agrees(&found, &row, &change, catalogue));
+            *state = Some(row.clone());
+            if repeated {
+                return None;
+            }
+            (None, Some(row))
+        }
+        Op::Truncate => (Some(found?), None),
+        Op::Delete => (found.or_else(|| stored_old(&change)), None),
+        Op::Insert => (None, filled(&change, None, catalogue)),
+        Op::Update => {
+            let before = found.or_else(|| stored_old(&change));
+            let after = filled(&change, before.as_ref(), catalogue);
+            (before, after)
+        }
+    };
+    if !matches!(change.op, Op::Base) {
+        state.clone_from(&after);
+    }
+    Some(Resolved { change, before, after })
+}
+
+/// What replication told of the old row: all of it under REPLICA IDENTITY FULL, else its key only.
+fn known_old(change: &StoredChange, catalogue: &Catalogue) -> Option<RowImage> {
+    let mut fields = change.old.clone()?;
+    let shape = catalogue.shape(change.source, change.relation, change.version)?;
+    if !shape.full_identity && !shape.key.is_empty() {
+        for (position, field) in fields.iter_mut().enumerate() {
+            if !shape.key.contains(&position) {
+                *field = CopyField::Unchanged;
+            }
+        }
+    }
+    Some(RowImage { version: change.version, fields })
+}
+
+/// The new row with unchanged TOAST values taken from the version before, by column number.
+fn filled(change: &StoredChange, before: Option<&RowImage>, catalogue: &Catalogue) -> Option<RowImage> {
+    let mut fields = change.new.clone()?;
+    if let Some(before) = before {
+        fill(change.source, change.relation, (change.version, &mut fields), before, catalogue);
+    }
+    Some(RowImage { version: change.version, fields })
+}
+
+/// Takes the values of `Unchanged` fields from an earlier row of the same key.
+pub(crate) fn fill(
+    source: SourceId,
+    relation: Oid,
+    (version, fields): (u32, &mut [CopyField]),
+    before: &RowImage,
+    catalogue: &Catalogue,
+) {
+    for (position, field) in fields.iter_mut().enumerate() {
+        if *field != CopyField::Unchanged {
+            continue;
+        }
+        let there = if version == before.version {
+            Some(position)
+        } else {
+            let number = |version: u32, position: usize| {
+                let shape = catalogue.shape(source, relation, version)?;
+                Some(shape.info.columns.get(position)?.attribute_number)
+            };
+            number(version, position).and_then(|wanted| {
+                (0..before.fields.len()).find(|position| number(before.version, *position) == Some(wanted))
+            })
+        };
+        if let Some(value) = there.and_then(|position| before.fields.get(position)) {
+            field.clone_from(value);
+        }
+    }
+}
+
+/// Whether two images of a row are the same as far as both are known.
+fn agrees(one: &RowImage, base: &RowImage, change: &StoredChange, catalogue: &Catalogue) -> bool {
+    let mut moved = base.fields.clone();
+    moved.fill(CopyField::Unchanged);
+    fill(change.source, change.relation, (base.version, &mut moved), one, catalogue);
+    moved.iter().zip(&base.fields).all(|(one, other)| *one == CopyField::Unchanged || one == other)
+}

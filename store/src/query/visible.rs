@@ -1,0 +1,152 @@
+//! The live rows of a relation in a state of the database.
+//!
+//! Rows of the base copy hold. A streamed change applies when its transaction is visible in the state, except that one
+//! which the base row's own snapshot already saw is in that row. A truncate ends everything before it. Unchanged TOAST
+//! values come from the key's version before. The bulk is one query; only keys with unchanged TOAST values are gone
+//! through change by change.
+
+use std::collections::HashMap;
+
+use duckdb::Connection;
+use duckdb::types::Value;
+
+use super::changes::split;
+use super::decode::{number_list, select};
+use super::error::QueryError;
+use super::relations::Catalogue;
+use super::versions::{RowImage, fill};
+use super::visible_bag::visible_bag;
+use super::visible_set::VisibleSet;
+use crate::copy_text::{self, is_unchanged, join, key_hash, raw_fields};
+use crate::ids::{Oid, SourceId};
+use crate::model::VisibleRow;
+
+/// With more affected keys than this, all of the relation's changes are read instead of those of the keys.
+const MOST_KEYS: usize = 5_000;
+
+/// The changes that apply, and the base rows that hold. `{visible}` stands for the state, `{scope}` for a restriction to
+/// some keys. Transactions that a base row's snapshot saw are below its xmax and not in its list.
+const APPLIED: &str = "
+    changes AS MATERIALIZED (SELECT key, op, new_values, relation_version, xid, commit_lsn, ordinal,
+            {'lsn': commit_lsn, 'ordinal': ordinal, 'rank': CASE op WHEN 'delete' THEN 0 ELSE 1 END} AS place
+        FROM row_changes WHERE source = ? AND relation_id = ? AND op <> 'base' AND {visible} AND {scope}),
+    cuts AS MATERIALIZED (SELECT xid, place FROM changes WHERE op = 'truncate'),
+    last_cut AS (SELECT max(place) AS place FROM cuts),
+    all_base AS MATERIALIZED (SELECT key, new_values, relation_version, ordinal, snapshot
+        FROM row_changes WHERE source = ? AND relation_id = ? AND op = 'base' AND {scope}
+        QUALIFY row_number() OVER (PARTITION BY key ORDER BY committed_at DESC, ordinal DESC) = 1),
+    snapshots AS MATERIALIZED (SELECT snapshot, parts[1]::UBIGINT AS xmin, parts[2]::UBIGINT AS xmax,
+            list_transform(string_split(parts[3], ','), lambda xid: TRY_CAST(xid AS UBIGINT)) AS running
+        FROM (SELECT DISTINCT snapshot, string_split(snapshot, ':') AS parts FROM all_base)),
+    closed AS (SELECT DISTINCT snapshot FROM snapshots, cuts
+        WHERE NOT (cuts.xid < xmin OR (cuts.xid < xmax AND NOT list_contains(running, cuts.xid)))),
+    base AS MATERIALIZED (SELECT all_base.*, xmin, xmax, running FROM all_base JOIN snapshots USING (snapshot)
+        WHERE snapshot NOT IN (SELECT snapshot FROM closed)),
+    applied AS MATERIALIZED (SELECT changes.*, base.ordinal AS base_ordinal FROM changes
+        LEFT JOIN base ON base.key = changes.key
+        WHERE changes.op <> 'truncate'
+            AND (place > (SELECT place FROM last_cut) OR (SELECT place FROM last_cut) IS NULL)
+            AND (base.key IS NULL OR NOT
+                (changes.xid < xmin OR (changes.xid < xmax AND NOT list_contains(running, changes.xid)))))";
+
+/// The last version of each key: a base row keeps its place until it is deleted, new rows follow in commit order.
+const LIVE: &str = "
+    last AS (SELECT key, arg_max({'op': op, 'row': new_values, 'version': relation_version}, place) AS last,
+            max(place) AS place, max(place) FILTER (op = 'insert') AS born, any_value(base_ordinal) AS base_ordinal
+        FROM applied GROUP BY key),
+    live AS (
+        SELECT key, new_values AS row, relation_version AS version, 0 AS part, ordinal AS first, 0 AS second FROM base
+            WHERE key NOT IN (SELECT key FROM last)
+        UNION ALL
+        SELECT key, last.row, last.version,
+            CASE WHEN base_ordinal IS NOT NULL AND born IS NULL THEN 0 ELSE 1 END AS part,
+            CASE WHEN base_ordinal IS NOT NULL AND born IS NULL THEN base_ordinal ELSE coalesce(born, place).lsn END,
+            CASE WHEN base_ordinal IS NOT NULL AND born IS NULL THEN 0 ELSE coalesce(born, place).ordinal END
+        FROM last WHERE last.op <> 'delete')
+    SELECT key, row, version FROM live ORDER BY part, first, second, key";
+
+fn query(tail: &str, visible: &VisibleSet, scope: &str) -> String {
+    format!("WITH {APPLIED}, {tail}").replace("{visible}", &visible.as_sql()).replace("{scope}", scope)
+}
+
+fn bound(source: SourceId, relation: Oid) -> Vec<Value> {
+    let one = [Value::USmallInt(source.0), Value::UInt(relation.0)];
+    [one.clone(), one].concat()
+}
+
+/// The live rows of a relation: base rows in heap order, then new ones in commit order.
+pub(super) fn visible_rows(
+    connection: &Connection,
+    source: SourceId,
+    relation: Oid,
+    visible: &VisibleSet,
+) -> Result<Vec<VisibleRow>, QueryError> {
+    let catalogue = Catalogue::load(connection)?;
+    if catalogue.latest(source, relation).is_some_and(|shape| shape.key.is_empty()) {
+        return visible_bag(connection, &catalogue, source, relation, visible);
+    }
+    let mut incomplete: HashMap<String, usize> = HashMap::new();
+    let mut found = 0;
+    let mut rows = select(connection, "visible rows", &query(LIVE, visible, "true"), bound(source, relation), |row| {
+        let text = row.text("row")?;
+        if raw_fields(&text).any(is_unchanged) {
+            incomplete.insert(row.text("key")?, found);
+        }
+        found += 1;
+        Ok(VisibleRow { version: row.get::<Option<u32>>("version")?.unwrap_or_default(), text })
+    })?;
+    if !incomplete.is_empty() {
+        for (key, image) in histories(connection, &catalogue, (source, relation), visible, &incomplete)? {
+            if let Some(index) = incomplete.get(&key) {
+                rows[*index] = VisibleRow { version: image.version, text: join(&image.fields) };
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// The last versions of some keys, with unchanged values carried along from change to change.
+fn histories(
+    connection: &Connection,
+    catalogue: &Catalogue,
+    (source, relation): (SourceId, Oid),
+    visible: &VisibleSet,
+    keys: &HashMap<String, usize>,
+) -> Result<HashMap<String, RowImage>, QueryError> {
+    let scope = if keys.len() > MOST_KEYS {
+        "true".to_owned()
+    } else {
+        let hashes = number_list(keys.keys().map(|key| key_hash(key)));
+        format!("(key_hash IN {hashes} OR op = 'truncate')")
+    };
+    let tail = "steps AS (
+        SELECT key, 'base' AS op, new_values AS row, relation_version AS version, NULL AS place FROM base
+        UNION ALL SELECT key, op, new_values, relation_version, place FROM applied)
+        SELECT key, op, row, version FROM steps ORDER BY place NULLS FIRST";
+    let mut images: HashMap<String, RowImage> = HashMap::new();
+    select(connection, "versions of rows", &query(tail, visible, &scope), bound(source, relation), |row| {
+        let key = row.text("key")?;
+        if !keys.contains_key(&key) {
+            return Ok(());
+        }
+        let before = images.remove(&key);
+        let op = row.text("op")?;
+        if let (Some(text), true) = (row.optional_text("row")?, op != "delete") {
+            let mut image = RowImage {
+                version: row.get::<Option<u32>>("version")?.unwrap_or_default(),
+                fields: split("new_values", &text)?,
+            };
+            if let (Some(before), true) = (before, op == "update") {
+                fill(source, relation, (image.version, &mut image.fields), &before, catalogue);
+            }
+            images.insert(key, image);
+        }
+        Ok(())
+    })?;
+    Ok(images)
+}
+
+/// Whether a row text has fields whose value is not in it.
+pub(super) fn is_incomplete(text: &str) -> bool {
+    copy_text::raw_fields(text).any(is_unchanged)
+}
