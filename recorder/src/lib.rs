@@ -3,8 +3,10 @@
 //! Everything here forwards first and watches beside: no request, statement or connection fails, waits or answers
 //! differently because it was recorded. `ARCHITECTURE.md` in the repository's root shows how the parts stand together.
 
+pub mod capture;
 pub mod error;
 pub mod http;
+pub mod pgoutput;
 pub mod redaction;
 #[doc(hidden)]
 pub mod sink;

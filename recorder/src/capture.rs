@@ -1,0 +1,279 @@
+//! Change capture: what happens to the rows, from PostgreSQL's logical replication.
+//!
+//! [`Capture::start`] publishes the tables of user schemas, creates a temporary slot, streams committed changes from it,
+//! and copies the rows that were there before. Beside that it describes relations, dumps the schema, reads sequences and
+//! samples snapshots. Everything goes to the [`EventSink`] as events; nothing is kept.
+//!
+//! How one capture goes:
+//!
+//! 1. facts and preconditions of the server; whatever excludes capture becomes a gap, and the rest goes on;
+//! 2. catalogue, descriptions, publications, slot, stream, in this order: what is streamed is described before, and a
+//!    publication that the slot does not know yet would end the stream;
+//! 3. once every transaction that was open when the slot was created has ended, the base copy, beside the stream;
+//! 4. every second, or when told of DDL, the catalogue again: new tables are published and copied, a table that lost
+//!    its identity is taken out before it can refuse the application's updates for long.
+//!
+//! The application is never held up: catalogue queries read only catalogue tables, changes of publications give up a lock
+//! after a fifth of a second, reading is done in short transactions, and the slot vanishes with its connection.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio_postgres::Config;
+use tokio_util::sync::CancellationToken;
+use txray_store::event::{Event, Gap, GapKind, SourceKind, SourceStarted};
+use txray_store::ids::{Lsn, Oid, SourceId, Xid};
+use txray_store::sink::EventSink;
+use txray_store::time::Timestamp;
+
+mod assembler;
+mod base_copy;
+mod catalogue;
+mod connection;
+mod error;
+mod membership;
+mod publication;
+mod registry;
+mod replication;
+mod roles;
+mod row_text;
+mod sampler;
+mod schema_dump;
+mod sequences;
+mod server;
+mod stream;
+mod supervisor;
+
+pub use error::{CaptureError, Obstacle};
+
+use connection::Purpose;
+use publication::Names;
+use registry::Registry;
+
+/// Bounds of what capture waits for.
+#[derive(Debug, Clone)]
+pub struct CaptureLimits {
+    /// How long the creation of the slot may take; it waits for every transaction that is open.
+    pub slot: Duration,
+    /// How long the base copy waits for transactions that were open when the slot was created, or a table published.
+    pub open_transactions: Duration,
+    /// How often the catalogue is looked at for new and changed tables. It is looked at less often when that is slow.
+    pub catalogue_interval: Duration,
+    /// How often a snapshot is sampled.
+    pub sample_interval: Duration,
+    /// How long a schema dump may take.
+    pub schema_dump: Duration,
+}
+
+impl Default for CaptureLimits {
+    fn default() -> Self {
+        CaptureLimits {
+            slot: Duration::from_mins(1),
+            open_transactions: Duration::from_mins(1),
+            catalogue_interval: Duration::from_secs(1),
+            sample_interval: Duration::from_millis(100),
+            schema_dump: Duration::from_mins(1),
+        }
+    }
+}
+
+/// What to capture, and how.
+#[derive(Debug, Clone)]
+pub struct CaptureConfig {
+    /// The source that events name.
+    pub source: SourceId,
+    /// The server and database, reached directly (a pooler passes no replication connections).
+    pub url: Config,
+    /// Where the recorder's proxy listens for this source; only repeated in [`SourceStarted`].
+    pub listen: String,
+    /// Directory of `pg_dump`, when not found otherwise.
+    pub pg_bin: Option<PathBuf>,
+    /// A counter that moves whenever the application does something, so that snapshots are sampled only then. Without
+    /// one they are always sampled.
+    pub activity: Option<Arc<AtomicU64>>,
+    /// Bounds.
+    pub limits: CaptureLimits,
+}
+
+impl CaptureConfig {
+    /// A configuration with everything optional left out.
+    pub fn new(source: SourceId, url: Config) -> Self {
+        CaptureConfig {
+            source,
+            url,
+            listen: String::new(),
+            pg_bin: None,
+            activity: None,
+            limits: CaptureLimits::default(),
+        }
+    }
+}
+
+/// How the base copy stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BaseState {
+    /// Not complete yet.
+    Copying,
+    /// Every state from here on can be restored.
+    Complete,
+    /// It will not be completed.
+    Abandoned,
+}
+
+/// How far the change stream has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct StreamState {
+    /// Everything before this position was received.
+    passed: Lsn,
+    /// The last mark of ours that came through it.
+    mark: Option<u64>,
+    /// Whether it runs.
+    running: bool,
+}
+
+/// What the tasks of one capture share.
+struct Shared {
+    config: CaptureConfig,
+    sink: EventSink,
+    names: Names,
+    registry: Mutex<Registry>,
+    /// The most recent 64-bit transaction id seen, against which 32-bit ones are widened.
+    recent: AtomicU64,
+    base: watch::Sender<BaseState>,
+    stream: watch::Sender<StreamState>,
+    ddl: Notify,
+    schema_changed: Notify,
+    stop: CancellationToken,
+}
+
+impl Shared {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_recent(&self, xid: Xid) {
+        self.recent.fetch_max(xid.0, Ordering::Relaxed);
+    }
+
+    fn recent(&self) -> Xid {
+        Xid(self.recent.load(Ordering::Relaxed))
+    }
+
+    fn gap(&self, kind: GapKind, from: Timestamp, until: Option<Timestamp>, relation: Option<Oid>, reason: String) {
+        tracing::warn!(?kind, relation = relation.map(|oid| oid.0), "{reason}");
+        self.sink.record(Event::Gap(Gap {
+            kind,
+            from,
+            until,
+            source: Some(self.config.source),
+            session: None,
+            relation,
+            count: 0,
+            reason,
+        }));
+    }
+}
+
+/// A running capture. Dropping it ends its tasks at once and leaves the publications behind; [`Capture::stop`] is the
+/// orderly way.
+pub struct Capture {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    started: Timestamp,
+}
+
+impl Capture {
+    /// Attaches to the server. Returns when changes are being streamed, or when a gap says why they are not; the base
+    /// copy goes on in the background.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or asked for its settings. Whatever else is wrong is a gap in the trace.
+    pub async fn start(config: CaptureConfig, sink: EventSink) -> Result<Capture, CaptureError> {
+        let started = Timestamp::now();
+        let plain = connection::open(&config.url, Purpose::Facts).await?;
+        let facts = server::facts(&plain).await?;
+        drop(plain);
+        let client = Arc::new(connection::open(&config.url, Purpose::Catalogue).await?);
+        sink.record(Event::SourceStarted(SourceStarted {
+            source: config.source,
+            at: started,
+            listen: config.listen.clone(),
+            upstream: connection::describe(&config.url),
+            kind: SourceKind::Postgres(facts.clone()),
+        }));
+        let shared = Arc::new(Shared {
+            registry: Mutex::new(Registry::new(config.source, sink.clone())),
+            names: Names::random(),
+            recent: AtomicU64::new(0),
+            base: watch::Sender::new(BaseState::Copying),
+            stream: watch::Sender::new(StreamState::default()),
+            ddl: Notify::new(),
+            schema_changed: Notify::new(),
+            stop: CancellationToken::new(),
+            sink,
+            config,
+        });
+        let mut tasks = JoinSet::new();
+        if !facts.in_recovery {
+            tasks.spawn(sampler::run(Arc::clone(&shared)));
+        }
+        tasks.spawn(schema_dump::run(Arc::clone(&shared), facts.version_number));
+        sequences::record(&shared, &client).await;
+        supervisor::attach(&shared, client, &facts, &mut tasks).await;
+        Ok(Capture { shared, tasks, started })
+    }
+
+    /// Tells capture that DDL was seen, so that it looks at the catalogue now.
+    pub fn ddl_seen(&self) {
+        self.shared.ddl.notify_one();
+    }
+
+    /// A handle for [`Self::ddl_seen`] that outlives borrows.
+    pub fn ddl_notifier(&self) -> DdlNotifier {
+        DdlNotifier { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Whether changes are being streamed at present.
+    pub fn is_streaming(&self) -> bool {
+        self.shared.stream.borrow().running
+    }
+
+    /// Waits until the base copy is complete or will not be. Cancel safe.
+    pub async fn wait_base_complete(&self) -> BaseState {
+        let mut base = self.shared.base.subscribe();
+        match base.wait_for(|state| *state != BaseState::Copying).await {
+            Ok(state) => *state,
+            Err(_) => BaseState::Abandoned,
+        }
+    }
+
+    /// Ends the capture: waits until every commit made before this call is in the trace, reads the sequences, drops the
+    /// publications. Takes about as long as `deadline` at most; what could not be had by then is a gap.
+    pub async fn stop(mut self, deadline: Duration) {
+        supervisor::detach(&self.shared, self.started, deadline).await;
+        self.shared.stop.cancel();
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(deadline, ended).await.is_err() {
+            self.tasks.abort_all();
+        }
+        supervisor::clean_up(&self.shared).await;
+    }
+}
+
+/// Tells a [`Capture`] of DDL from elsewhere.
+#[derive(Clone)]
+pub struct DdlNotifier {
+    shared: Arc<Shared>,
+}
+
+impl DdlNotifier {
+    /// DDL was seen: look at the catalogue now. Never blocks.
+    pub fn notify(&self) {
+        self.shared.ddl.notify_one();
+    }
+}

@@ -1,0 +1,190 @@
+//! What can keep change capture from working.
+
+use std::time::Duration;
+
+use txray_store::ids::Oid;
+
+/// A failure of change capture. None of them concerns the application: recording of everything else goes on.
+///
+/// The text never carries values of rows.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// No connection of the recorder's own to the server.
+    #[error("cannot connect to PostgreSQL for {purpose}")]
+    Connect {
+        /// What the connection was for.
+        purpose: &'static str,
+        /// Why not.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// A query of the recorder's own failed.
+    #[error("cannot {attempt}{}", code(source))]
+    Query {
+        /// What was attempted.
+        attempt: &'static str,
+        /// Why not.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The server answered in a way that its version should not.
+    #[error("cannot {attempt}: unexpected answer of the server")]
+    Answer {
+        /// What was attempted.
+        attempt: &'static str,
+    },
+    /// The replication connection failed.
+    #[error("cannot {attempt}")]
+    Replication {
+        /// What was attempted.
+        attempt: &'static str,
+        /// Why not.
+        #[source]
+        source: pgwire_replication::PgWireError,
+    },
+    /// A message of the change stream could not be decoded.
+    #[error("cannot decode the change stream")]
+    Decode(#[from] crate::pgoutput::DecodeError),
+    /// A change names a relation that the stream did not describe.
+    #[error("change stream names relation {0} without describing it")]
+    UndescribedRelation(Oid),
+    /// The stream's messages came in an order that the protocol excludes.
+    #[error("change stream is out of order: {0}")]
+    Order(&'static str),
+    /// The server is set up so that changes cannot be captured.
+    #[error(transparent)]
+    Obstacle(#[from] Obstacle),
+    /// Something took longer than the recorder may wait.
+    #[error("{attempt} took longer than {} s", .limit.as_secs())]
+    TimedOut {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The bound.
+        limit: Duration,
+    },
+}
+
+fn code(error: &tokio_postgres::Error) -> String {
+    error.code().map(|code| format!(" (SQLSTATE {})", code.code())).unwrap_or_default()
+}
+
+impl CaptureError {
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            CaptureError::Obstacle(obstacle) => Some(obstacle.hint()),
+            CaptureError::Replication { source, .. } => replication_hint(&source.to_string()),
+            CaptureError::TimedOut { .. } => Some(
+                "a slot waits for every transaction that is open: end idle ones (see pg_stat_activity.xact_start)"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+
+    /// The error with its causes and its hint, for a gap's reason.
+    pub fn explain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        if !matches!(self, CaptureError::Obstacle(_)) {
+            while let Some(error) = cause {
+                text.push_str(": ");
+                text.push_str(&error.to_string());
+                cause = error.source();
+            }
+        }
+        if let Some(hint) = self.hint() {
+            text.push_str("; ");
+            text.push_str(&hint);
+        }
+        text
+    }
+}
+
+/// What the server's messages at slot creation mean for the user; replication errors come as text only.
+fn replication_hint(message: &str) -> Option<String> {
+    let hint = if message.contains("replication slots are in use") {
+        "raise max_replication_slots and restart, or drop a slot that nobody uses (pg_replication_slots)"
+    } else if message.contains("wal senders") || message.contains("max_wal_senders") {
+        "raise max_wal_senders and restart"
+    } else if message.contains("pg_hba.conf") {
+        "allow the role a replication connection to this database in pg_hba.conf"
+    } else if message.contains("replication role") || message.contains("permission denied") {
+        "ALTER ROLE … REPLICATION, or record with a role that has it"
+    } else {
+        return None;
+    };
+    Some(hint.to_owned())
+}
+
+/// A property of the server that excludes change capture.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// `wal_level` is not `logical`.
+    #[error("row changes are not captured: wal_level is \"{0}\"")]
+    WalLevel(String),
+    /// A standby cannot hold publications.
+    #[error("row changes are not captured: the server is a standby")]
+    Standby,
+    /// The server's version lacks what is used.
+    #[error("row changes are not captured: PostgreSQL {} is older than 14", .0 / 10_000)]
+    Version(u32),
+    /// The role may not replicate.
+    #[error("row changes are not captured: role \"{0}\" lacks the REPLICATION attribute")]
+    Replication(String),
+    /// The role may not create publications.
+    #[error("row changes are not captured: role \"{role}\" may not create publications in database \"{database}\"")]
+    CreatePublication {
+        /// The role.
+        role: String,
+        /// The database.
+        database: String,
+    },
+    /// Every slot is in use.
+    #[error("row changes are not captured: all {0} replication slots are in use")]
+    NoFreeSlot(i64),
+    /// Every walsender is in use.
+    #[error("row changes are not captured: all {0} walsenders are in use")]
+    NoFreeWalSender(i64),
+    /// The recorder would become a synchronous standby, and commits would wait for it.
+    #[error("row changes are not captured: synchronous_standby_names (\"{0}\") would make commits wait for txray")]
+    SynchronousStandby(String),
+    /// The connection asks for TLS, which the replication client is built without.
+    #[error("row changes are not captured: the connection requires TLS")]
+    Tls,
+}
+
+impl Obstacle {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Obstacle::WalLevel(_) => {
+                "run ALTER SYSTEM SET wal_level = 'logical' as a superuser and restart PostgreSQL".to_owned()
+            }
+            Obstacle::Standby => "record at the primary".to_owned(),
+            Obstacle::Version(_) => "record a server of version 14 or later".to_owned(),
+            Obstacle::Replication(role) => {
+                format!(
+                    "run ALTER ROLE \"{}\" REPLICATION, or record with a role that has it",
+                    role.replace('"', "\"\"")
+                )
+            }
+            Obstacle::CreatePublication { role, database } => format!(
+                "run GRANT CREATE ON DATABASE \"{}\" TO \"{}\"; the role must own the tables too",
+                database.replace('"', "\"\""),
+                role.replace('"', "\"\""),
+            ),
+            Obstacle::NoFreeSlot(_) => {
+                "raise max_replication_slots and restart, or drop a slot that nobody uses (pg_replication_slots)"
+                    .to_owned()
+            }
+            Obstacle::NoFreeWalSender(_) => "raise max_wal_senders and restart".to_owned(),
+            Obstacle::SynchronousStandby(_) => {
+                "name the standbys in synchronous_standby_names, without \"*\" and without \"txray\"".to_owned()
+            }
+            Obstacle::Tls => {
+                "give change capture a connection of its own without TLS, such as the Unix socket".to_owned()
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The recorder's two publications.
+//!
+//! A published table without a usable identity makes PostgreSQL refuse the application's UPDATE and DELETE. So tables are
+//! named one by one, never FOR ALL TABLES, IN SCHEMA or by partition root: those with an identity in a publication of
+//! everything, the others in one of inserts and truncates, which refuses nothing.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use txray_store::event::Tracking;
+use txray_store::ids::Oid;
+
+use super::catalogue::Relation;
+use super::error::CaptureError;
+
+/// Prefix of everything that the recorder creates on a server.
+pub(super) const PREFIX: &str = "txray_";
+
+/// Lock attempts for one table; each waits for `lock_timeout` of the catalogue connection.
+const LOCK_ATTEMPTS: u32 = 5;
+
+/// Pause between lock attempts.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Names of one recorder's publications and slot.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    token: String,
+}
+
+impl Names {
+    /// Names that no other recorder has.
+    pub(super) fn random() -> Self {
+        let token = RandomState::new().build_hasher().finish() as u32;
+        Names { token: format!("{token:08x}") }
+    }
+
+    /// The publication of tables with an identity.
+    pub(super) fn full(&self) -> String {
+        format!("{PREFIX}{}_full", self.token)
+    }
+
+    /// The publication of tables without one.
+    pub(super) fn inserts(&self) -> String {
+        format!("{PREFIX}{}_ins", self.token)
+    }
+
+    /// The replication slot.
+    pub(super) fn slot(&self) -> String {
+        format!("{PREFIX}{}", self.token)
+    }
+
+    fn of(&self, tracking: Tracking) -> Option<String> {
+        match tracking {
+            Tracking::Full => Some(self.full()),
+            Tracking::InsertsOnly => Some(self.inserts()),
+            Tracking::None => None,
+        }
+    }
+}
+
+/// Creates both publications, empty.
+pub(super) async fn create(client: &Client, names: &Names) -> Result<(), CaptureError> {
+    let sql = format!(
+        "CREATE PUBLICATION {} WITH (publish = 'insert, update, delete, truncate');
+         CREATE PUBLICATION {} WITH (publish = 'insert, truncate')",
+        names.full(),
+        names.inserts()
+    );
+    client.batch_execute(&sql).await.map_err(|source| CaptureError::Query { attempt: "create publications", source })
+}
+
+/// Drops both publications; those that are gone already count as dropped.
+pub(super) async fn drop_all(client: &Client, names: &Names) -> Result<(), CaptureError> {
+    let sql = format!("DROP PUBLICATION IF EXISTS {}, {}", names.full(), names.inserts());
+    let mut attempt = 1;
+    loop {
+        match client.batch_execute(&sql).await {
+            Ok(()) => return Ok(()),
+            Err(source) if attempt >= LOCK_ATTEMPTS || !is_transient(&source) => {
+                return Err(CaptureError::Query { attempt: "drop publications", source });
+            }
+            Err(_) => attempt += 1,
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+}
+
+/// A table that could not be published.
+#[derive(Debug)]
+pub(super) struct Unpublished {
+    pub(super) relation: Oid,
+    pub(super) error: CaptureError,
+}
+
+/// Adds each of `relations` to the publication that suits it: all at once, or one by one when that fails.
+pub(super) async fn add(client: &Client, names: &Names, relations: &[&Relation]) -> Vec<Unpublished> {
+    let mut failed = Vec::new();
+    for tracking in [Tracking::Full, Tracking::InsertsOnly] {
+        let Some(publication) = names.of(tracking) else { continue };
+        let members: Vec<&Relation> =
+            relations.iter().copied().filter(|relation| relation.tracking() == tracking).collect();
+        if members.is_empty() || alter(client, &publication, "ADD", &members).await.is_ok() {
+            continue;
+        }
+        for relation in members {
+            if let Err(error) = alter_patiently(client, &publication, "ADD", relation).await {
+                failed.push(Unpublished { relation: relation.oid, error });
+            }
+        }
+    }
+    failed
+}
+
+/// Takes a relation out of the publication for `tracking`.
+pub(super) async fn remove(
+    client: &Client,
+    names: &Names,
+    relation: &Relation,
+    tracking: Tracking,
+) -> Result<(), CaptureError> {
+    match names.of(tracking) {
+        Some(publication) => alter_patiently(client, &publication, "DROP", relation).await,
+        None => Ok(()),
+    }
+}
+
+async fn alter_patiently(
+    client: &Client,
+    publication: &str,
+    verb: &str,
+    relation: &Relation,
+) -> Result<(), CaptureError> {
+    let mut attempt = 1;
+    loop {
+        match alter(client, publication, verb, &[relation]).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.code() == Some(&SqlState::DUPLICATE_OBJECT) && verb == "ADD" => return Ok(()),
+            Err(source) if attempt >= LOCK_ATTEMPTS || !is_transient(&source) => {
+                return Err(CaptureError::Query { attempt: "change a publication", source });
+            }
+            Err(_) => attempt += 1,
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+}
+
+async fn alter(
+    client: &Client,
+    publication: &str,
+    verb: &str,
+    relations: &[&Relation],
+) -> Result<(), tokio_postgres::Error> {
+    let tables: Vec<String> = relations.iter().map(|relation| format!("ONLY {}", relation.qualified())).collect();
+    client.batch_execute(&format!("ALTER PUBLICATION {publication} {verb} TABLE {}", tables.join(", "))).await
+}
+
+fn is_transient(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| {
+        [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::QUERY_CANCELED].contains(code)
+            || code.code() == "XX000" // "tuple concurrently updated": another change of the same publication or table
+    })
+}
+
+/// Publications that other recorders, perhaps dead ones, left behind.
+pub(super) async fn others(client: &Client, names: &Names) -> Result<Vec<String>, CaptureError> {
+    let rows = client
+        .query(
+            "SELECT pubname::text FROM pg_publication WHERE pubname ~ '^txray_[0-9a-f]{8}_(full|ins)$'
+             AND pubname <> ALL ($1) ORDER BY pubname",
+            &[&vec![names.full(), names.inserts()]],
+        )
+        .await
+        .map_err(|source| CaptureError::Query { attempt: "look for other recorders' publications", source })?;
+    Ok(rows.iter().filter_map(|row| row.try_get(0).ok()).collect())
+}

@@ -1,0 +1,121 @@
+//! The replication connection: a temporary slot and the messages that come through it.
+
+use std::time::Duration;
+
+use pgwire_replication::{ReplicationClient, ReplicationConfig, ReplicationEvent};
+use tokio_postgres::Config;
+use txray_store::ids::Lsn;
+use txray_store::time::Timestamp;
+
+use super::connection::{APPLICATION_NAME, replication_address, startup_options};
+use super::error::CaptureError;
+use super::publication::Names;
+use crate::pgoutput::{self, Begin, Commit, Logical, Message};
+
+/// How often the server is told at most what was received. Short, because a server that shuts down waits for it.
+const STATUS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long the connection may be silent before a status is sent unasked, well within `wal_sender_timeout`.
+const IDLE_WAKEUP: Duration = Duration::from_secs(5);
+
+/// Messages between the connection and us. When it is full, the connection is not read and the server waits.
+const QUEUED_MESSAGES: usize = 256;
+
+/// A replication connection with its slot.
+pub(super) struct Replication {
+    client: ReplicationClient,
+}
+
+/// What comes through the connection.
+#[derive(Debug)]
+pub(super) enum Received {
+    /// A message of the change stream.
+    Message(Message),
+    /// Everything before this position was sent.
+    Position(Lsn),
+    /// The server, or we, ended the stream in good order.
+    Ended,
+}
+
+impl Replication {
+    /// Connects and creates a temporary slot, which lives as long as the connection. That waits for every transaction
+    /// that is open; after it, every commit comes through the slot.
+    pub(super) async fn create_slot(config: &Config, names: &Names, limit: Duration) -> Result<Self, CaptureError> {
+        let address = replication_address(config)?;
+        let attempt = "create a replication slot";
+        let mut options = ReplicationConfig::new(
+            address.host,
+            address.user,
+            address.password,
+            address.database,
+            names.slot(),
+            [names.full(), names.inserts()],
+        )
+        .with_port(address.port)
+        .with_options(format!("{} -c statement_timeout=0 -c lock_timeout=0", startup_options(config)))
+        .with_status_interval(STATUS_INTERVAL)
+        .with_wakeup_interval(IDLE_WAKEUP)
+        .with_buffer_size(QUEUED_MESSAGES);
+        options.application_name = Some(APPLICATION_NAME.to_owned());
+        let replication = |source| CaptureError::Replication { attempt, source };
+        let mut client = ReplicationClient::connect_gated(options).await.map_err(replication)?;
+        let sql = format!("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT", names.slot());
+        let created = tokio::time::timeout(limit, client.simple_query(&sql)).await;
+        created.map_err(|_| CaptureError::TimedOut { attempt, limit })?.map_err(replication)?;
+        Ok(Replication { client })
+    }
+
+    /// Starts the stream.
+    pub(super) async fn start(&mut self) -> Result<(), CaptureError> {
+        let attempt = "start the change stream";
+        let replication = |source| CaptureError::Replication { attempt, source };
+        self.client.start().await.map_err(replication)?;
+        self.client.wait_started().await.map_err(replication)
+    }
+
+    /// The next thing that comes. Cancel safe: nothing is lost when the future is dropped.
+    pub(super) async fn receive(&mut self) -> Result<Received, CaptureError> {
+        loop {
+            let event = self
+                .client
+                .recv()
+                .await
+                .map_err(|source| CaptureError::Replication { attempt: "read the change stream", source })?;
+            return Ok(match event {
+                Some(ReplicationEvent::Begin { final_lsn, xid, commit_time_micros }) => {
+                    Received::Message(Message::Begin(Begin {
+                        commit_lsn: Lsn(final_lsn.0),
+                        committed_at: Timestamp::from_postgres(commit_time_micros),
+                        xid,
+                    }))
+                }
+                Some(ReplicationEvent::Commit { lsn, end_lsn, commit_time_micros }) => {
+                    Received::Message(Message::Commit(Commit {
+                        commit_lsn: Lsn(lsn.0),
+                        end_lsn: Lsn(end_lsn.0),
+                        committed_at: Timestamp::from_postgres(commit_time_micros),
+                    }))
+                }
+                Some(ReplicationEvent::Message { transactional, lsn, prefix, content }) => {
+                    Received::Message(Message::Logical(Logical { transactional, lsn: Lsn(lsn.0), prefix, content }))
+                }
+                Some(ReplicationEvent::XLogData { data, .. }) => Received::Message(pgoutput::decode(data)?),
+                Some(ReplicationEvent::KeepAlive { wal_end, .. }) => Received::Position(Lsn(wal_end.0)),
+                Some(ReplicationEvent::StoppedAt { .. }) => continue,
+                None => Received::Ended,
+            });
+        }
+    }
+
+    /// Tells the server that everything up to `position` was received.
+    pub(super) fn acknowledge(&self, position: Lsn) {
+        self.client.update_applied_lsn(pgwire_replication::Lsn(position.0));
+    }
+
+    /// Ends the stream; the slot goes with the connection.
+    pub(super) async fn close(mut self, limit: Duration) {
+        if tokio::time::timeout(limit, self.client.shutdown()).await.is_err() {
+            self.client.abort();
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Snapshots sampled on a side connection: upper bounds for what statements saw.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use txray_store::event::{Event, GapKind, SnapshotSampled};
+use txray_store::time::Timestamp;
+
+use super::connection::{self, Purpose};
+use super::error::CaptureError;
+use super::{Shared, server};
+
+/// Longest pause before a lost connection is opened again.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+
+/// Samples until the capture stops, through lost connections.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let stop = shared.stop.clone();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = sample_forever(&shared) => {}
+    }
+}
+
+async fn sample_forever(shared: &Shared) {
+    let mut backoff = shared.config.limits.sample_interval;
+    let mut lost: Option<Timestamp> = None;
+    loop {
+        let error = match connection::open(&shared.config.url, Purpose::Sampling).await {
+            Ok(client) => {
+                if let Some(since) = lost.take() {
+                    let reason = "snapshots were not sampled: the connection was lost".to_owned();
+                    shared.gap(GapKind::SnapshotsOff, since, Some(Timestamp::now()), None, reason);
+                }
+                backoff = shared.config.limits.sample_interval;
+                sample_until_failure(shared, &client).await
+            }
+            Err(error) => error,
+        };
+        tracing::debug!("{}", error.explain());
+        lost.get_or_insert_with(Timestamp::now);
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(LONGEST_BACKOFF);
+    }
+}
+
+async fn sample_until_failure(shared: &Shared, client: &Client) -> CaptureError {
+    let mut interval = tokio::time::interval(shared.config.limits.sample_interval);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let activity = || shared.config.activity.as_ref().map(|counter| counter.load(Ordering::Relaxed));
+    let mut seen = None;
+    let mut last: Option<SnapshotSampled> = None;
+    let mut unsaid = false;
+    loop {
+        interval.tick().await;
+        // Read before asking: what happens while we ask is for the next sample.
+        let count = activity();
+        if count.is_some() && count == seen {
+            continue;
+        }
+        seen = count;
+        let sampled = match take(shared, client).await {
+            Ok(sampled) => sampled,
+            Err(error) => return error,
+        };
+        // Of a run of equal snapshots the first and the last say all: the last bounds what ended within the run.
+        match last.replace(sampled.clone()) {
+            Some(previous) if previous.snapshot == sampled.snapshot && count.is_none() => unsaid = true,
+            previous => {
+                if let Some(previous) = previous.filter(|_| unsaid) {
+                    shared.sink.record(Event::SnapshotSampled(previous));
+                }
+                unsaid = false;
+                shared.sink.record(Event::SnapshotSampled(sampled));
+            }
+        }
+    }
+}
+
+async fn take(shared: &Shared, client: &Client) -> Result<SnapshotSampled, CaptureError> {
+    let asked_at = Timestamp::now();
+    let snapshot = server::snapshot(client).await?;
+    shared.note_recent(snapshot.xmax);
+    Ok(SnapshotSampled { source: shared.config.source, asked_at, snapshot })
+}
+
+/// Takes and records one sample; a failure is only logged.
+pub(super) async fn sample(shared: &Shared, client: &Client) {
+    match take(shared, client).await {
+        Ok(sampled) => shared.sink.record(Event::SnapshotSampled(sampled)),
+        Err(error) => tracing::debug!("{}", error.explain()),
+    }
+}

@@ -1,0 +1,198 @@
+//! The database's schema as SQL, by `pg_dump`: at the start and after each DDL.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio_postgres::Client;
+use txray_store::event::{Event, GapKind, SchemaDumped, SchemaFlavour};
+use txray_store::time::Timestamp;
+
+use super::connection::{self, Purpose, ReplicationAddress};
+use super::error::CaptureError;
+use super::{Shared, roles};
+
+/// Shortest and longest pause between two dumps.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// How long `pg_dump` waits for a lock on a table.
+const LOCK_WAIT: &str = "--lock-wait-timeout=5s";
+
+/// Characters of `pg_dump`'s complaint that a gap repeats.
+const COMPLAINT_CHARACTERS: usize = 500;
+
+/// Where programs of PostgreSQL stand on Debian and its kin, one directory for each major version.
+const VERSIONED_ROOT: &str = "/usr/lib/postgresql";
+
+/// Why there is no dump.
+#[derive(Debug, thiserror::Error)]
+enum DumpError {
+    #[error(
+        "pg_dump of version {0} or later was not found; install the PostgreSQL client programs, or give their directory"
+    )]
+    NotFound(u32),
+    #[error("cannot run \"{}\": {source}", .program.display())]
+    Run { program: PathBuf, source: std::io::Error },
+    #[error("pg_dump failed ({status}): {complaint}")]
+    Failed { status: std::process::ExitStatus, complaint: String },
+    #[error("pg_dump did not end within {} s", .0.as_secs())]
+    TimedOut(Duration),
+    #[error("{}", .0.explain())]
+    Capture(#[from] CaptureError),
+}
+
+/// Dumps the schema now, and again when it changed, until the capture stops.
+pub(super) async fn run(shared: Arc<Shared>, server_version: u32) {
+    let stop = shared.stop.clone();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = dump_again_and_again(&shared, server_version) => {}
+    }
+}
+
+async fn dump_again_and_again(shared: &Shared, server_version: u32) {
+    let mut last: Option<SchemaDumped> = None;
+    let mut missing_since: Option<Timestamp> = None;
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let at = Timestamp::now();
+        match dump(shared, server_version, at).await {
+            Ok(dumped) => {
+                missing_since = None;
+                let unchanged =
+                    last.as_ref().is_some_and(|last| last.sql == dumped.sql && last.roles_sql == dumped.roles_sql);
+                // Work that changes the catalogue without changing the schema (TRUNCATE does) calls for patience.
+                pause = if unchanged { (pause * 2).min(LONGEST_PAUSE) } else { SHORTEST_PAUSE };
+                if !unchanged {
+                    let version = last.as_ref().map_or(1, |last| last.version + 1);
+                    let dumped = SchemaDumped { version, ..dumped };
+                    shared.sink.record(Event::SchemaDumped(dumped.clone()));
+                    last = Some(dumped);
+                }
+            }
+            Err(error) => {
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                if missing_since.is_none() {
+                    missing_since = Some(at);
+                    let reason = format!("the schema was not dumped, so states cannot be restored: {error}");
+                    shared.gap(GapKind::SchemaMissing, at, None, None, reason);
+                }
+            }
+        }
+        tokio::time::sleep(pause).await;
+        if missing_since.is_none() {
+            shared.schema_changed.notified().await;
+        }
+    }
+}
+
+async fn dump(shared: &Shared, server_version: u32, at: Timestamp) -> Result<SchemaDumped, DumpError> {
+    let limit = shared.config.limits.schema_dump;
+    let bin = shared.config.pg_bin.clone();
+    let program = tokio::task::spawn_blocking(move || find_pg_dump(bin.as_deref(), server_version / 10_000))
+        .await
+        .ok()
+        .flatten()
+        .ok_or(DumpError::NotFound(server_version / 10_000))?;
+    let address = connection::replication_address(&shared.config.url).map_err(CaptureError::from)?;
+    let client = connection::open(&shared.config.url, Purpose::Catalogue).await?;
+    let (flavour, sql) = match pg_dump(&program, &address, SchemaFlavour::BinaryUpgrade, limit).await {
+        Ok(sql) if is_superuser(&client).await => (SchemaFlavour::BinaryUpgrade, sql),
+        _ => (SchemaFlavour::Plain, pg_dump(&program, &address, SchemaFlavour::Plain, limit).await?),
+    };
+    let roles_sql = roles::as_sql(&client).await?;
+    Ok(SchemaDumped { source: shared.config.source, at, version: 0, flavour, sql, roles_sql })
+}
+
+async fn is_superuser(client: &Client) -> bool {
+    let row = client.query_one("SELECT rolsuper FROM pg_roles WHERE rolname = current_user", &[]).await;
+    row.is_ok_and(|row| row.try_get(0).unwrap_or(false))
+}
+
+async fn pg_dump(
+    program: &Path,
+    address: &ReplicationAddress,
+    flavour: SchemaFlavour,
+    limit: Duration,
+) -> Result<String, DumpError> {
+    let mut command = Command::new(program);
+    command
+        .args(["--schema-only", "--no-publications", "--no-subscriptions", "--no-password", "--encoding=UTF8"])
+        .args([LOCK_WAIT, "--host", &address.host, "--port", &address.port.to_string()])
+        .args(["--username", &address.user, "--dbname", &address.database])
+        .env("PGPASSWORD", &address.password)
+        .env("PGAPPNAME", connection::APPLICATION_NAME)
+        .env("PGCONNECT_TIMEOUT", "10")
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    if flavour == SchemaFlavour::BinaryUpgrade {
+        command.arg("--binary-upgrade");
+    }
+    let output = tokio::time::timeout(limit, command.output())
+        .await
+        .map_err(|_| DumpError::TimedOut(limit))?
+        .map_err(|source| DumpError::Run { program: program.to_owned(), source })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let complaint = complaint.lines().map(str::trim).collect::<Vec<_>>().join("; ");
+    Err(DumpError::Failed { status: output.status, complaint: complaint.chars().take(COMPLAINT_CHARACTERS).collect() })
+}
+
+/// The oldest `pg_dump` that can dump a server of major version `major`, in the given directory or else in PATH and the
+/// usual places. Blocks: it asks each for its version.
+fn find_pg_dump(bin: Option<&Path>, major: u32) -> Option<PathBuf> {
+    let candidates = match bin {
+        Some(directory) => vec![directory.join("pg_dump")],
+        None => usual_places(),
+    };
+    let usable = candidates.into_iter().filter_map(|program| version_of(&program).map(|version| (version, program)));
+    usable.filter(|(version, _)| *version >= major).min_by_key(|(version, _)| *version).map(|(_, program)| program)
+}
+
+fn usual_places() -> Vec<PathBuf> {
+    let mut places: Vec<PathBuf> = std::fs::read_dir(VERSIONED_ROOT)
+        .map(|entries| entries.flatten().map(|entry| entry.path().join("bin/pg_dump")).collect())
+        .unwrap_or_default();
+    if let Some(path) = std::env::var_os("PATH") {
+        places.extend(std::env::split_paths(&path).map(|directory| directory.join("pg_dump")));
+    }
+    places
+}
+
+fn version_of(program: &Path) -> Option<u32> {
+    if !program.is_file() {
+        return None;
+    }
+    let output = std::process::Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+    major_version(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// `pg_dump (PostgreSQL) 15.18 (Debian …)` → 15.
+fn major_version(text: &str) -> Option<u32> {
+    let (_, after) = text.split_once("(PostgreSQL) ")?;
+    let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_major_versions() {
+        for (text, version) in [
+            ("pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", Some(15)),
+            ("pg_dump (PostgreSQL) 18beta1\n", Some(18)),
+            ("pg_dump: error", None),
+            ("", None),
+        ] {
+            assert_eq!(major_version(text), version, "{text:?}");
+        }
+    }
+}

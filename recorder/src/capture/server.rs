@@ -1,0 +1,189 @@
+//! What the server is, and whether it can give row changes.
+
+use tokio_postgres::Client;
+use txray_store::event::PostgresSource;
+use txray_store::ids::Lsn;
+use txray_store::snapshot::PgSnapshot;
+use txray_store::time::Timestamp;
+
+use super::connection::APPLICATION_NAME;
+use super::error::{CaptureError, Obstacle};
+
+/// Settings that a checkout repeats when they differ from PostgreSQL's defaults, besides those of the database and role.
+const REPEATED: &str = "'lc_collate', 'lc_ctype', 'lc_messages', 'lc_monetary', 'lc_numeric', 'lc_time', \
+    'server_encoding', 'TimeZone', 'DateStyle', 'IntervalStyle', 'default_text_search_config', 'search_path', \
+    'default_transaction_isolation', 'default_transaction_read_only', 'default_transaction_deferrable', \
+    'default_table_access_method', 'standard_conforming_strings', 'transform_null_equals', 'array_nulls', \
+    'backslash_quote', 'extra_float_digits', 'bytea_output', 'xmlbinary', 'xmloption', 'row_security', \
+    'max_prepared_transactions', 'session_preload_libraries', 'shared_preload_libraries', 'local_preload_libraries', \
+    'block_size', 'data_checksums'";
+
+fn failed(attempt: &'static str) -> impl Fn(tokio_postgres::Error) -> CaptureError {
+    move |source| CaptureError::Query { attempt, source }
+}
+
+/// Reads the server's facts for the trace. `client` is a connection without pinned settings, which would hide the server's.
+pub(super) async fn facts(client: &Client) -> Result<PostgresSource, CaptureError> {
+    let query = failed("read the server's settings");
+    let row = client
+        .query_one(
+            "SELECT current_setting('server_version_num')::int4, current_database()::text,
+                    current_setting('wal_level'), pg_is_in_recovery(),
+                    (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8",
+            &[],
+        )
+        .await
+        .map_err(&query)?;
+    let get = || -> Result<PostgresSource, tokio_postgres::Error> {
+        Ok(PostgresSource {
+            version_number: u32::try_from(row.try_get::<_, i32>(0)?).unwrap_or(0),
+            system_identifier: None,
+            started: row.try_get::<_, Option<i64>>(4)?.map(Timestamp),
+            database: row.try_get(1)?,
+            wal_level: row.try_get(2)?,
+            in_recovery: row.try_get(3)?,
+            settings: Vec::new(),
+        })
+    };
+    let mut source = get().map_err(&query)?;
+    source.system_identifier = match client.query_one("SELECT system_identifier FROM pg_control_system()", &[]).await {
+        Ok(row) => row.try_get::<_, i64>(0).ok().map(|identifier| identifier as u64),
+        Err(_) => None,
+    };
+    source.settings = settings(client).await?;
+    Ok(source)
+}
+
+/// Settings worth repeating: the server's, and those of the database and of roles under names of their own.
+async fn settings(client: &Client) -> Result<Vec<(String, String)>, CaptureError> {
+    let query = failed("read the server's settings");
+    let sql = format!(
+        "SELECT name, setting FROM pg_settings
+         WHERE name IN ({REPEATED}) AND setting <> ''
+           AND (source <> 'default' OR name LIKE 'lc\\_%' OR name = 'server_encoding')
+           AND source NOT IN ('client', 'session', 'database', 'user', 'database user')
+         UNION ALL
+         SELECT 'lc_collate', datcollate::text FROM pg_database
+         WHERE datname = current_database() AND NOT EXISTS (SELECT FROM pg_settings WHERE name = 'lc_collate')
+         UNION ALL
+         SELECT 'lc_ctype', datctype::text FROM pg_database
+         WHERE datname = current_database() AND NOT EXISTS (SELECT FROM pg_settings WHERE name = 'lc_ctype')
+         UNION ALL
+         SELECT CASE WHEN s.setrole = 0 THEN 'database:' ELSE 'role ' || quote_ident(r.rolname) || ':' END
+                || split_part(option, '=', 1), substr(option, strpos(option, '=') + 1)
+         FROM pg_db_role_setting s
+         CROSS JOIN unnest(s.setconfig) AS option
+         LEFT JOIN pg_roles r ON r.oid = s.setrole
+         WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+         ORDER BY 1"
+    );
+    let rows = client.query(&sql, &[]).await.map_err(&query)?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, _>>().map_err(query)
+}
+
+/// Checks everything that would keep change capture from working, or change capture from being harmless.
+pub(super) async fn check(client: &Client, facts: &PostgresSource) -> Result<(), CaptureError> {
+    if facts.version_number < 140_000 {
+        return Err(Obstacle::Version(facts.version_number).into());
+    }
+    if facts.in_recovery {
+        return Err(Obstacle::Standby.into());
+    }
+    if facts.wal_level != "logical" {
+        return Err(Obstacle::WalLevel(facts.wal_level.clone()).into());
+    }
+    let row = client
+        .query_one(
+            "SELECT current_user::text, rolsuper OR rolreplication,
+                    has_database_privilege(current_database(), 'CREATE'),
+                    current_setting('max_replication_slots')::int8, (SELECT count(*) FROM pg_replication_slots),
+                    current_setting('max_wal_senders')::int8, (SELECT count(*) FROM pg_stat_replication),
+                    current_setting('synchronous_standby_names')
+             FROM pg_roles WHERE rolname = current_user",
+            &[],
+        )
+        .await
+        .map_err(failed("check whether changes can be captured"))?;
+    let obstacle = || -> Result<Option<Obstacle>, tokio_postgres::Error> {
+        let role: String = row.try_get(0)?;
+        let (slots, slots_used): (i64, i64) = (row.try_get(3)?, row.try_get(4)?);
+        let (senders, senders_used): (i64, i64) = (row.try_get(5)?, row.try_get(6)?);
+        let standbys: String = row.try_get(7)?;
+        Ok(if !row.try_get::<_, bool>(1)? {
+            Some(Obstacle::Replication(role))
+        } else if !row.try_get::<_, bool>(2)? {
+            Some(Obstacle::CreatePublication { role, database: facts.database.clone() })
+        } else if slots_used >= slots {
+            Some(Obstacle::NoFreeSlot(slots))
+        } else if senders_used >= senders {
+            Some(Obstacle::NoFreeWalSender(senders))
+        } else if names_standby(&standbys, APPLICATION_NAME) {
+            Some(Obstacle::SynchronousStandby(standbys))
+        } else {
+            None
+        })
+    };
+    match obstacle().map_err(failed("check whether changes can be captured"))? {
+        Some(obstacle) => Err(obstacle.into()),
+        None => Ok(()),
+    }
+}
+
+/// Whether `synchronous_standby_names` would make a walsender of this `application_name` a synchronous standby.
+///
+/// Source: PostgreSQL manual, `synchronous_standby_names`: names are compared without regard to case, `*` matches all.
+fn names_standby(setting: &str, application_name: &str) -> bool {
+    setting
+        .split([',', '(', ')', ' '])
+        .map(|name| name.trim().trim_matches('"'))
+        .any(|name| name == "*" || name.eq_ignore_ascii_case(application_name))
+}
+
+/// The present snapshot.
+pub(super) async fn snapshot(client: &Client) -> Result<PgSnapshot, CaptureError> {
+    let attempt = "take a snapshot";
+    let row = client
+        .query_one("SELECT pg_current_snapshot()::text", &[])
+        .await
+        .map_err(|source| CaptureError::Query { attempt, source })?;
+    let text: String = row.try_get(0).map_err(|source| CaptureError::Query { attempt, source })?;
+    text.parse().map_err(|_| CaptureError::Answer { attempt })
+}
+
+/// The position up to which the write-ahead log is flushed.
+pub(super) async fn flushed_position(client: &Client) -> Result<Lsn, CaptureError> {
+    position(client, "SELECT pg_current_wal_flush_lsn()::text").await
+}
+
+/// The position at which the next write-ahead log record will stand.
+pub(super) async fn inserted_position(client: &Client) -> Result<Lsn, CaptureError> {
+    position(client, "SELECT pg_current_wal_insert_lsn()::text").await
+}
+
+async fn position(client: &Client, sql: &str) -> Result<Lsn, CaptureError> {
+    let attempt = "read the write-ahead log's position";
+    let query = |source| CaptureError::Query { attempt, source };
+    let row = client.query_one(sql, &[]).await.map_err(query)?;
+    let text: String = row.try_get(0).map_err(query)?;
+    text.parse().map_err(|_| CaptureError::Answer { attempt })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_a_synchronous_standby_that_would_be_us() {
+        for (setting, matches) in [
+            ("", false),
+            ("standby1", false),
+            ("*", true),
+            ("FIRST 1 (standby1, *)", true),
+            ("ANY 2 (a, \"TXRAY\")", true),
+            ("first 2 (txray2, b)", false),
+            ("txray", true),
+        ] {
+            assert_eq!(names_standby(setting, "txray"), matches, "{setting:?}");
+        }
+    }
+}

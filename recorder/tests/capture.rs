@@ -1,0 +1,14 @@
+//! Change capture against a real PostgreSQL.
+
+#[path = "capture/base_copy.rs"]
+mod base_copy;
+#[path = "capture/fold.rs"]
+mod fold;
+#[path = "capture/harness.rs"]
+mod harness;
+#[path = "capture/safety.rs"]
+mod safety;
+#[path = "capture/schema.rs"]
+mod schema;
+#[path = "capture/stream.rs"]
+mod stream;
