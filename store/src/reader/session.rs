@@ -11,7 +11,7 @@ use crate::manifest::{Manifest, SegmentEntry};
 use crate::schema::{TABLES, Table};
 use crate::segment::{create_tables, open_in_memory, quoted};
 
-/// Tables of which several segments hold the same rows, because each segment stands alone.
+/// Tables of which several segments and logs hold the same rows, because each stands alone.
 const REPEATED: &[&str] = &["relations", "sql_texts"];
 
 /// Threads of a reader's DuckDB: it shares the machine with what is being recorded.
@@ -121,13 +121,14 @@ fn catalog(segment: &SegmentEntry) -> String {
 fn views(manifest: &Manifest) -> String {
     let view = |table: &Table| {
         let columns = column_names(table).join(", ");
-        let union = if REPEATED.contains(&table.name) { " UNION " } else { " UNION ALL " };
         let catalogs = manifest.segments.iter().filter(|segment| segment.tables.contains_key(table.name)).map(catalog);
         let parts: Vec<String> = catalogs
             .chain(["tail".to_owned()])
             .map(|catalog| format!("SELECT {columns} FROM {catalog}.main.{}", table.name))
             .collect();
-        format!("CREATE VIEW {} AS {};\n", table.name, parts.join(union))
+        let union = parts.join(" UNION ALL ");
+        let distinct = if REPEATED.contains(&table.name) { "DISTINCT " } else { "" };
+        format!("CREATE VIEW {} AS SELECT {distinct}{columns} FROM ({union});\n", table.name)
     };
     TABLES.iter().map(view).collect::<Vec<_>>().concat()
 }
