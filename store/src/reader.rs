@@ -58,11 +58,12 @@ impl std::fmt::Debug for InterruptHandle {
 impl Reader {
     /// Opens the trace in that directory.
     pub fn open(trace: &Path) -> Result<Reader, StoreError> {
-        let tail = Tail::open(trace)?;
+        let trace = std::path::absolute(trace).map_err(StoreError::io("find", trace))?;
+        let tail = Tail::open(&trace)?;
         let seen = tail.seen.clone();
-        let session = Session::open(trace, tail)?;
+        let session = Session::open(&trace, tail)?;
         let interrupt = InterruptHandle(Arc::new(Mutex::new(session.connection.interrupt_handle())));
-        Ok(Reader { trace: trace.to_owned(), session, seen, interrupt })
+        Ok(Reader { trace, session, seen, interrupt })
     }
 
     /// Reads what was recorded since; false when nothing was. When a segment was sealed, the connection is replaced by a

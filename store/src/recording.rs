@@ -2,6 +2,7 @@
 
 mod open_work;
 mod options;
+mod patient_log;
 mod writer;
 
 use std::fs::{self, DirBuilder};
@@ -44,6 +45,7 @@ pub struct Recording {
 impl Recording {
     /// Creates a trace directory (mode 0700) and starts its threads. Refuses a path where something is already.
     pub fn create(trace: &Path, options: RecordingOptions) -> Result<Recording, StoreError> {
+        let trace = &std::path::absolute(trace).map_err(StoreError::io("find", trace))?;
         create_directory(trace)?;
         let lock = RecorderLock::acquire(trace)?;
         for directory in [LOG_DIRECTORY, SEGMENT_DIRECTORY] {

@@ -50,7 +50,10 @@ pub(crate) fn build(
 ) -> Result<BTreeMap<String, u64>, StoreError> {
     remove_if_there(path)?;
     remove_if_there(&wal_of(path))?;
-    let counts = fill(path, identity, tables)?;
+    let counts = fill(path, identity, tables).inspect_err(|_| {
+        // What is left of it takes room that the log may need; the next attempt removes it otherwise.
+        let _ = fs::remove_file(path);
+    })?;
     // The connection is closed: DuckDB has no file open any more.
     File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::io("sync the segment", path))?;
     Ok(counts)

@@ -104,8 +104,7 @@ fn strip_explain(sql: &str) -> &str {
 
 fn attach(connection: &Connection, trace: &Path, segment: &SegmentEntry) -> Result<(), StoreError> {
     let file = trace.join(&segment.file);
-    let path = std::path::absolute(&file).map_err(StoreError::io("find", &file))?;
-    let attach = format!("ATTACH {} AS {} (READ_ONLY)", quoted(&path.to_string_lossy()), catalog(segment));
+    let attach = format!("ATTACH {} AS {} (READ_ONLY)", quoted(&file.to_string_lossy()), catalog(segment));
     connection.execute_batch(&attach).map_err(|error| StoreError::Damaged {
         file,
         offset: None,

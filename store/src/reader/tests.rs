@@ -202,3 +202,10 @@ fn a_running_query_can_be_interrupted_also_after_a_refresh() {
         assert!(result.is_err() && started.elapsed() < Duration::from_secs(20));
     });
 }
+
+#[test]
+fn a_reader_moves_between_threads() {
+    fn moves<T: Send>() {}
+    moves::<Reader>();
+    moves::<InterruptHandle>();
+}

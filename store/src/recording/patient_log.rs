@@ -1,0 +1,299 @@
+//! A log that a refusing disk does not stop: what cannot be written waits in a bounded buffer, and what does not fit
+//! there is counted and told as a gap once writing works again.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::options::Counters;
+use crate::event::{Event, Gap, GapKind};
+use crate::log::{LogFile, LogWriter};
+use crate::sink::Overload;
+use crate::time::Timestamp;
+
+/// Most bytes that wait while the disk refuses them.
+const STUCK_BYTES: usize = 8 << 20;
+/// How long a refused write rests before it is tried again.
+pub(crate) const RETRY: Duration = Duration::from_millis(100);
+
+/// A disk that refuses, and what it cost.
+#[derive(Debug)]
+struct Trouble {
+    since: Timestamp,
+    last_try: Instant,
+    lost: Overload,
+    what: io::ErrorKind,
+}
+
+#[derive(Debug)]
+pub(crate) struct PatientLog<F = File> {
+    log: LogWriter<F>,
+    trouble: Option<Trouble>,
+    counters: Arc<Counters>,
+    /// Events in the log's buffer.
+    waiting: u64,
+    /// Bytes of the logs before this one.
+    earlier_bytes: u64,
+}
+
+impl<F: LogFile> PatientLog<F> {
+    pub(crate) fn new(log: LogWriter<F>, counters: Arc<Counters>) -> Self {
+        PatientLog { log, trouble: None, counters, waiting: 0, earlier_bytes: 0 }
+    }
+
+    /// Adds an event to what is to be written, or counts it as dropped.
+    pub(crate) fn append(&mut self, event: &Event) {
+        if let Some(trouble) = &mut self.trouble
+            && self.log.buffered_bytes() > STUCK_BYTES
+        {
+            trouble.lost.add(event.kind(), event.recorded_at().unwrap_or_else(Timestamp::now));
+            self.counters.dropped_by_writer.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        match self.log.append(event) {
+            Ok(()) => self.waiting += 1,
+            Err(error) => {
+                self.counters.dropped_by_writer.fetch_add(1, Ordering::Relaxed);
+                self.append_gap(1, format!("dropped: 1 {}: {error}", event.kind()));
+            }
+        }
+    }
+
+    /// Adds a gap of now.
+    pub(crate) fn append_gap(&mut self, count: u64, reason: String) {
+        let now = Timestamp::now();
+        if self.log.append(&Event::Gap(storage_gap(now, now, count, reason))).is_ok() {
+            self.waiting += 1;
+        }
+    }
+
+    /// Writes what waits, unless that was refused a moment ago.
+    pub(crate) fn flush(&mut self, now: Instant) {
+        if self.trouble.as_ref().is_some_and(|trouble| now.saturating_duration_since(trouble.last_try) < RETRY) {
+            return;
+        }
+        match self.log.flush() {
+            Ok(()) => {
+                self.count_written();
+                if let Some(trouble) = self.trouble.take() {
+                    self.tell(&trouble, now);
+                }
+            }
+            Err(error) => self.note_trouble(error.kind(), now),
+        }
+    }
+
+    fn count_written(&mut self) {
+        self.counters.events.fetch_add(std::mem::take(&mut self.waiting), Ordering::Relaxed);
+        self.counters.log_bytes.store(self.earlier_bytes + self.log.total_bytes(), Ordering::Relaxed);
+    }
+
+    fn note_trouble(&mut self, what: io::ErrorKind, last_try: Instant) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.last_try = last_try;
+        } else {
+            tracing::warn!(%what, "the trace's log cannot be written; recording goes on in memory for a while");
+            self.trouble = Some(Trouble { since: Timestamp::now(), last_try, lost: Overload::default(), what });
+        }
+    }
+
+    /// Writing works again: records what was lost meanwhile, if anything.
+    fn tell(&mut self, trouble: &Trouble, now: Instant) {
+        tracing::info!(lost = trouble.lost.total(), "the trace's log can be written again");
+        if let Some(extent) = trouble.lost.extent() {
+            let lost = trouble.lost.by_kind();
+            let reason = format!("the log could not be written ({}); dropped: {lost}", trouble.what);
+            let gap = storage_gap(trouble.since.min(extent.first), extent.last, trouble.lost.total(), reason);
+            self.append(&Event::Gap(gap));
+            self.flush(now);
+        }
+    }
+
+    /// Makes what was written survive a power loss.
+    pub(crate) fn sync(&mut self) {
+        if let Err(error) = self.log.sync() {
+            self.append_gap(0, format!("the log could not be synced ({})", error.kind()));
+        }
+    }
+
+    /// Ends this log and goes on in another one; fails where this one cannot be ended, and then stays.
+    pub(crate) fn continue_in(&mut self, next: impl FnOnce() -> io::Result<LogWriter<F>>) -> io::Result<()> {
+        self.log.flush()?;
+        self.count_written();
+        self.log.sync()?;
+        let next = next()?;
+        self.earlier_bytes += self.log.total_bytes();
+        self.log = next;
+        Ok(())
+    }
+
+    /// Gives up what still waits.
+    pub(crate) fn give_up(&mut self) {
+        self.counters.dropped_by_writer.fetch_add(std::mem::take(&mut self.waiting), Ordering::Relaxed);
+    }
+
+    /// Whether the disk refuses.
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        self.trouble.is_some()
+    }
+
+    /// Bytes of the current log, those that wait included.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.log.total_bytes()
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        self.log.buffered_bytes()
+    }
+}
+
+fn storage_gap(from: Timestamp, until: Timestamp, count: u64, reason: String) -> Gap {
+    Gap {
+        kind: GapKind::StorageFailed,
+        from,
+        until: Some(until),
+        source: None,
+        session: None,
+        relation: None,
+        count,
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::event::{SchemaDumped, SchemaFlavour};
+    use crate::ids::SourceId;
+    use crate::log::{LogHeader, LogReader};
+    use crate::manifest::TraceId;
+
+    #[derive(Debug, Default)]
+    struct Disk {
+        bytes: Vec<u8>,
+        full: bool,
+    }
+
+    #[derive(Debug, Clone, Default)]
+    struct SharedDisk(Arc<Mutex<Disk>>);
+
+    impl SharedDisk {
+        fn set_full(&self, full: bool) {
+            self.0.lock().expect("not poisoned").full = full;
+        }
+
+        fn events(&self) -> Vec<Event> {
+            let bytes = self.0.lock().expect("not poisoned").bytes.clone();
+            let length = bytes.len() as u64;
+            let mut reader = LogReader::new(Cursor::new(bytes), length, Path::new("disk.log")).expect("a log");
+            let events = reader.by_ref().collect();
+            assert_eq!(reader.finish().expect("reads").torn, None);
+            events
+        }
+    }
+
+    impl LogFile for SharedDisk {
+        fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            let mut disk = self.0.lock().expect("not poisoned");
+            let kept = if disk.full { bytes.len() / 2 } else { bytes.len() };
+            disk.bytes.truncate(offset as usize);
+            disk.bytes.extend_from_slice(&bytes[..kept]);
+            if disk.full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+
+        fn truncate(&mut self, length: u64) -> io::Result<()> {
+            self.0.lock().expect("not poisoned").bytes.truncate(length as usize);
+            Ok(())
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn event(at: i64, bytes: usize) -> Event {
+        Event::SchemaDumped(SchemaDumped {
+            source: SourceId(0),
+            at: Timestamp(at),
+            version: 1,
+            flavour: SchemaFlavour::Plain,
+            sql: "x".repeat(bytes),
+            roles_sql: String::new(),
+        })
+    }
+
+    fn patient_log() -> (SharedDisk, PatientLog<SharedDisk>, Arc<Counters>) {
+        let disk = SharedDisk::default();
+        let log = LogWriter::new(disk.clone(), &LogHeader::new(TraceId([1; 16]), 1)).expect("writes");
+        let counters = Arc::new(Counters::default());
+        (disk, PatientLog::new(log, Arc::clone(&counters)), counters)
+    }
+
+    #[test]
+    fn a_short_refusal_loses_nothing() {
+        let (disk, mut log, counters) = patient_log();
+        let start = Instant::now();
+        disk.set_full(true);
+        for at in 1..=3 {
+            log.append(&event(at, 10));
+            log.flush(start);
+        }
+        assert!(log.is_in_trouble() && disk.events().is_empty());
+        disk.set_full(false);
+        log.flush(start + RETRY / 2);
+        assert!(disk.events().is_empty(), "it rests before it tries again");
+        log.flush(start + RETRY);
+        assert_eq!(disk.events(), (1..=3).map(|at| event(at, 10)).collect::<Vec<_>>());
+        assert_eq!((counters.read(0).events, counters.read(0).dropped), (3, 0));
+    }
+
+    #[test]
+    fn a_long_refusal_drops_counts_and_tells_a_gap() {
+        let (disk, mut log, counters) = patient_log();
+        let start = Instant::now();
+        disk.set_full(true);
+        for at in 1..=12 {
+            log.append(&event(at, 1 << 20));
+            log.flush(start);
+        }
+        let kept = STUCK_BYTES.div_ceil(1 << 20);
+        assert_eq!(counters.read(0).dropped, 12 - kept as u64);
+        disk.set_full(false);
+        log.flush(start + RETRY);
+        let events = disk.events();
+        assert_eq!(events.len(), kept + 1);
+        match events.last() {
+            Some(Event::Gap(gap)) => {
+                assert_eq!((gap.kind, gap.count), (GapKind::StorageFailed, 12 - kept as u64));
+                assert!(gap.from <= Timestamp(kept as i64 + 1) && gap.until == Some(Timestamp(12)), "{gap:?}");
+                assert!(gap.reason.contains("4 schema dumped"), "{gap:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+        log.append(&event(13, 10));
+        log.flush(start + RETRY);
+        assert_eq!(disk.events().last(), Some(&event(13, 10)), "recording goes on");
+    }
+
+    #[test]
+    fn an_event_too_long_for_a_record_is_a_gap() {
+        let (disk, mut log, counters) = patient_log();
+        log.append(&event(1, crate::log::MAX_RECORD_BYTES as usize));
+        log.append(&event(2, 1));
+        log.flush(Instant::now());
+        let events = disk.events();
+        assert!(
+            matches!(&events[..], [Event::Gap(gap), _] if gap.reason.contains("1 schema dumped")),
+            "{}",
+            events.len()
+        );
+        assert_eq!((counters.read(0).events, counters.read(0).dropped), (2, 1));
+    }
+}
