@@ -80,28 +80,9 @@ pub enum StoreError {
         #[source]
         source: duckdb::Error,
     },
-    /// SQL that is not one query.
-    #[error("only a single query may be run on a trace")]
-    NotAQuery,
     /// Text that is not a position.
     #[error(transparent)]
     Position(#[from] ParsePositionError),
-    /// A position that the trace does not have.
-    #[error("position {position} is not in this trace: {what}")]
-    UnknownPosition {
-        /// The position as written.
-        position: String,
-        /// What is missing.
-        what: String,
-    },
-    /// A name that the trace does not have.
-    #[error("there is no {what} \"{name}\" in this trace")]
-    UnknownName {
-        /// What kind of name.
-        what: &'static str,
-        /// The name.
-        name: String,
-    },
     /// A question that the trace cannot answer.
     #[error(transparent)]
     Question(#[from] QueryError),
@@ -130,17 +111,9 @@ impl StoreError {
                     .into()
             }
             StoreError::Io { source, .. } => return io_hint(source).map(str::to_owned),
-            StoreError::NotAQuery => {
-                "use SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN, and one statement at a time"
-                    .into()
-            }
             StoreError::Position(error) => error.hint(),
-            StoreError::UnknownPosition { .. } => {
-                "`txray ls` lists what was recorded; @start and @end are always there".into()
-            }
             StoreError::Question(error) => return error.hint(),
-            StoreError::UnknownName { what: "table", .. } => "`txray ls tables` lists the recorded tables".into(),
-            StoreError::Query { .. } | StoreError::UnknownName { .. } | StoreError::ThreadPanicked { .. } => {
+            StoreError::Query { .. } | StoreError::ThreadPanicked { .. } => {
                 return None;
             }
         })

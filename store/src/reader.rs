@@ -5,8 +5,8 @@
 //!
 //! **What SQL can do.** Once set up, DuckDB has no access to files other than the attached segments, loads no extension and
 //! its configuration is locked. That alone does not make it read-only: a `DETACH` and `ATTACH` of a segment would make it
-//! writable. SQL from users therefore goes through [`Reader::check_query`], which lets through single queries only; these
-//! cannot write anything anywhere.
+//! writable. SQL from users therefore goes through [`Reader::sql`], which lets through single queries only; these cannot
+//! write anything anywhere.
 
 mod session;
 mod tail;
@@ -106,12 +106,6 @@ impl Reader {
     /// Whether a recorder was writing the trace when it was last read.
     pub fn is_live(&self) -> bool {
         self.seen.running
-    }
-
-    /// Fails unless `sql` is a single query that only reads: SELECT, WITH, FROM, VALUES, TABLE, DESCRIBE, SUMMARIZE, SHOW,
-    /// or EXPLAIN of one of these.
-    pub fn check_query(&self, sql: &str) -> Result<(), StoreError> {
-        self.session.check_query(sql)
     }
 }
 

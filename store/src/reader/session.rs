@@ -66,40 +66,6 @@ impl Session {
         }
         Ok(())
     }
-
-    pub(super) fn check_query(&self, sql: &str) -> Result<(), StoreError> {
-        // The function serializes SELECT statements only (to which DuckDB reduces the other forms of queries), and parses as
-        // execution does: whatever it refuses is never run.
-        let (error, parse_error, statements): (bool, Option<String>, Option<u64>) = self
-            .connection
-            .query_row(
-                "SELECT (parsed->>'error')::BOOLEAN, \
-                 CASE WHEN parsed->>'error_type' = 'parser' THEN parsed->>'error_message' END, \
-                 json_array_length(parsed, '$.statements') FROM (SELECT json_serialize_sql(?::VARCHAR) AS parsed)",
-                [strip_explain(sql)],
-                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-            )
-            .map_err(StoreError::query("check the query"))?;
-        match (error, parse_error, statements) {
-            (false, _, Some(1)) => Ok(()),
-            (true, Some(message), _) => {
-                let source = duckdb::Error::DuckDBFailure(duckdb::ffi::Error::new(1), Some(message));
-                Err(StoreError::Query { action: "parse the query", source })
-            }
-            _ => Err(StoreError::NotAQuery),
-        }
-    }
-}
-
-/// Without a leading EXPLAIN. EXPLAIN ANALYZE stays, and is refused: it runs what it explains.
-fn strip_explain(sql: &str) -> &str {
-    let trimmed = sql.trim_start();
-    match trimmed.get(..7) {
-        Some(word) if word.eq_ignore_ascii_case("explain") && trimmed[7..].starts_with(char::is_whitespace) => {
-            &trimmed[7..]
-        }
-        _ => sql,
-    }
 }
 
 fn attach(connection: &Connection, trace: &Path, segment: &SegmentEntry) -> Result<(), StoreError> {
