@@ -2,23 +2,13 @@
 
 use crate::event::{Event, Gap, RecorderStopped, RelationDescribed, RequestFinished, RequestStarted, SessionStarted};
 
-/// What to do with requests, sessions and transactions that are still open where the events end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OpenWork {
-    /// They are rows: the log is the trace's last one.
-    #[default]
-    Keep,
-    /// They are left out: the next log restates them.
-    LeaveOut,
-}
-
-/// What the events stand in.
-#[derive(Debug, Clone, Default)]
+/// Scope.
+#[derive(Debug, Clone, Copy)]
 pub struct Scope {
-    /// What to do with open work.
-    pub open_work: OpenWork,
-    /// Relations that earlier logs described.
-    pub relations: Vec<RelationDescribed>,
+    /// Last.
+    pub last_log: bool,
+    /// Ended.
+    pub trace_ended: bool,
 }
 
 /// Rows.
@@ -33,7 +23,7 @@ pub struct Tables {
 }
 
 /// Ingests.
-pub fn ingest(events: impl IntoIterator<Item = Event>, scope: &Scope) -> Tables {
+pub fn ingest(events: impl IntoIterator<Item = Event>, scope: Scope) -> Tables {
     let mut t = Tables::default();
     for event in events {
         match event {
@@ -69,7 +59,7 @@ pub fn ingest(events: impl IntoIterator<Item = Event>, scope: &Scope) -> Tables 
             _ => {}
         }
     }
-    if scope.open_work == OpenWork::LeaveOut {
+    if !scope.last_log {
         t.requests.retain(|_, x| x.1.is_some());
         t.sessions.retain(|_, x| x.1);
     }

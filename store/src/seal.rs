@@ -96,7 +96,7 @@ impl<'a> Seal<'a> {
 
     fn build(&self) -> Result<Built, StoreError> {
         let mut log = RepairedLog::open(self.trace, &self.manifest, self.number, self.place)?;
-        let tables = ingest(log.by_ref(), &self.place.scope());
+        let tables = ingest(log.by_ref(), self.place.scope());
         // A log that could not be read to its end must not be replaced by a segment of its beginning.
         let (end, facts) = log.finish()?;
         let temporary = segment::temporary_path(self.trace, self.number);

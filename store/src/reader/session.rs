@@ -60,7 +60,7 @@ impl Session {
     fn load(&self, tail: Tail, failed: &'static str) -> Result<(), StoreError> {
         create_tables(&self.loader).map_err(StoreError::query(failed))?;
         for (mut log, place) in tail.logs.into_iter().zip(tail.places) {
-            let tables = ingest(log.by_ref(), &place.scope());
+            let tables = ingest(log.by_ref(), place.scope());
             log.finish()?;
             tables.append_to(&self.loader).map_err(StoreError::query(failed))?;
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::StoreError;
 use crate::event::{BaseRows, Event, Gap, GapKind, SourceKind};
-use crate::ingest::{OpenWork, Scope};
+use crate::ingest::Scope;
 use crate::log::{LogEnd, LogReader, TornReason, log_path};
 use crate::manifest::{Manifest, ManifestRelation, ManifestSource, Range, SegmentExtent};
 use crate::time::Timestamp;
@@ -23,9 +23,7 @@ pub(crate) enum LogPlace {
 impl LogPlace {
     /// How its events are to be ingested.
     pub(crate) fn scope(self) -> Scope {
-        let open_work = if self == LogPlace::Followed { OpenWork::LeaveOut } else { OpenWork::Keep };
-        // Every log describes the relations that it needs at its head.
-        Scope { open_work, relations: Vec::new() }
+        Scope { last_log: self != LogPlace::Followed, trace_ended: self == LogPlace::Last }
     }
 }
 
