@@ -9,10 +9,9 @@ use tokio_postgres::{Client, NoTls};
 use txray_replay::checkout::{Checkout, CheckoutOptions, Material, RecordedSchema};
 use txray_replay::error::{ErrorClass, ReplayError};
 use txray_replay::private_postgres::{PgBinaries, PgOptions, PrivatePostgres};
-use txray_replay::recorded::Shapes;
 use txray_store::event::{PostgresSource, RelationColumn, SchemaFlavour, SequenceValue};
 use txray_store::ids::{Oid, SourceId};
-use txray_store::model::{RelationInfo, VisibleRow};
+use txray_store::model::RelationInfo;
 
 const SCHEMA: &str = r#"
 CREATE TYPE mood AS ENUM ('fine', 'so so');
@@ -106,8 +105,7 @@ impl Original {
                 in_recovery: false,
                 settings: [
                     ("work_mem", "5MB"),
-                    ("database:search_path", "public, \"Odd Schema\""),
-                    ("search_path", "pg_catalog"),
+                    ("search_path", "public, \"Odd Schema\""),
                     ("data_directory", "/nowhere"),
                 ]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -118,7 +116,6 @@ impl Original {
                 sql: self.dump("pg_dump", &dump),
                 roles_sql: self.dump("pg_dumpall", &roles),
             },
-            shapes: Shapes::new(relations(&self.client).await),
             relations: relations(&self.client).await,
             sequences: vec![SequenceValue { name: "public.log_id_seq".to_owned(), last_value: 700, is_called: true }],
             users: vec!["app".to_owned()],
@@ -171,8 +168,7 @@ async fn contents(client: &Client) -> BTreeMap<String, Vec<String>> {
 async fn restore(material: Material, rows: BTreeMap<String, Vec<String>>) -> Result<Checkout, ReplayError> {
     let work = move || {
         let mut source = |relation: &RelationInfo| {
-            let texts = rows.get(&format!("{} {}", relation.oid, table(relation))).cloned().unwrap_or_default();
-            Ok(texts.into_iter().map(|text| VisibleRow { version: 1, text }).collect())
+            Ok(rows.get(&format!("{} {}", relation.oid, table(relation))).cloned().unwrap_or_default())
         };
         Checkout::restore(&material, &mut source, &CheckoutOptions::default())
     };

@@ -1,108 +1,73 @@
-//! Stand-in.
+//! From the events of one log to the rows of every table. Pure: the same events give the same rows, live or sealed.
+//!
+//! - `collect` puts together what several events tell of one thing, and drops what a log restates.
+//! - `commits` knows the commits of the change stream; `matching` finds the one behind a transaction that did not say.
+//! - `linking` ties row changes to statements, `reads` finds the rows that results carried.
+//! - `attribution` ties transactions and external calls to requests.
+//! - `tables` and `append` are the result and its way into DuckDB.
+//!
+//! What one log does not hold is not guessed: a transaction whose commit stands in the next log keeps its rows without
+//! `xid`, and queries tie them by it where both are known.
 
-use crate::event::{Event, Gap, RecorderStopped, RelationDescribed, RequestFinished, RequestStarted, SessionStarted};
+mod append;
+pub mod attribution;
+mod changes;
+mod collect;
+mod commits;
+mod json;
+mod known;
+mod linking;
+mod matching;
+mod origin;
+mod reads;
+mod records;
+mod relations;
+mod snapshots;
+mod statements;
+mod tables;
+mod transactions;
+mod writes;
 
-/// Scope.
-#[derive(Debug, Clone, Copy)]
+pub use tables::Tables;
+
+use crate::event::Event;
+
+/// What stands behind the log that the events are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scope {
-    /// Last.
+    /// Whether no log follows. What is still open where the events end is then a row, `unfinished`; otherwise it is left
+    /// out, because the next log restates it.
     pub last_log: bool,
-    /// Ended.
+    /// Whether nothing writes the trace any more, so that what is open will never end.
     pub trace_ended: bool,
 }
 
-/// Rows.
-#[derive(Debug, Default)]
-pub struct Tables {
-    requests: std::collections::BTreeMap<u64, (RequestStarted, Option<RequestFinished>)>,
-    sessions: std::collections::BTreeMap<u64, (SessionStarted, bool)>,
-    gaps: Vec<Gap>,
-    stops: Vec<RecorderStopped>,
-    changes: Vec<(u32, String, u64, u64)>,
-    relations: Vec<RelationDescribed>,
-}
-
-/// Ingests.
+/// The rows that events give. Order within the events matters only where they contradict each other: the last one holds.
 pub fn ingest(events: impl IntoIterator<Item = Event>, scope: Scope) -> Tables {
-    let mut t = Tables::default();
-    for event in events {
-        match event {
-            Event::RequestStarted(e) => {
-                t.requests.insert(e.id.0, (e, None));
-            }
-            Event::RequestFinished(e) => {
-                if let Some(x) = t.requests.get_mut(&e.id.0) {
-                    x.1 = Some(e);
-                }
-            }
-            Event::SessionStarted(e) => {
-                t.sessions.insert(e.id.0, (e, false));
-            }
-            Event::SessionEnded(e) => {
-                if let Some(x) = t.sessions.get_mut(&e.id.0) {
-                    x.1 = true;
-                }
-            }
-            Event::Gap(g) => t.gaps.push(g),
-            Event::RecorderStopped(g) => t.stops.push(g),
-            Event::RelationDescribed(g) => t.relations.push(g),
-            Event::RowChanges(c) => {
-                for (i, x) in c.changes.iter().enumerate() {
-                    t.changes.push((
-                        x.relation.0,
-                        x.new.clone().unwrap_or_default(),
-                        c.commit_lsn.0,
-                        c.first_ordinal + i as u64,
-                    ));
-                }
-            }
-            _ => {}
-        }
-    }
-    if !scope.last_log {
-        t.requests.retain(|_, x| x.1.is_some());
-        t.sessions.retain(|_, x| x.1);
-    }
-    t
+    let log = collect::collect(events);
+    let mut tables = Tables::default();
+    records::fill(&log, scope, &mut tables);
+    let relations = relations::Relations::new(&log);
+    let commits = commits::Commits::new(&log);
+    let writes = writes::Writes::new(&log, &relations);
+    let timeline = snapshots::Timeline::new(&log);
+    let identities = matching::identify(&log, &writes, &commits, &timeline);
+    let links = linking::link(&log, &writes, &commits, &identities);
+    let origins = origin::attribute(&log);
+    let known = known::Known {
+        log: &log,
+        relations: &relations,
+        commits: &commits,
+        timeline: &timeline,
+        identities: &identities,
+        origins: &origins,
+    };
+    transactions::fill(&known, scope, &mut tables);
+    statements::fill(&known, &mut tables);
+    reads::fill(&log, &relations, &origins, &mut tables);
+    changes::fill(&log, &relations, &commits, &links, &mut tables);
+    tables
 }
 
-impl Tables {
-    /// Appends.
-    pub fn append_to(&self, c: &duckdb::Connection) -> Result<(), duckdb::Error> {
-        use duckdb::params;
-        let mut a = c.appender_with_columns("requests", &["id", "external_id"])?;
-        for (id, (s, _)) in &self.requests {
-            a.append_row(params![id, s.external_id])?;
-        }
-        a.flush()?;
-        let mut a = c.appender_with_columns("sessions", &["id"])?;
-        for id in self.sessions.keys() {
-            a.append_row(params![id])?;
-        }
-        a.flush()?;
-        let mut a = c.appender_with_columns("gaps", &["kind", "count", "reason"])?;
-        for g in &self.gaps {
-            a.append_row(params![format!("{:?}", g.kind), g.count, g.reason])?;
-        }
-        a.flush()?;
-        let mut a = c.appender_with_columns("recorder_stops", &["dropped_events"])?;
-        for g in &self.stops {
-            a.append_row(params![g.dropped_events])?;
-        }
-        a.flush()?;
-        let mut a = c.appender_with_columns("relations", &["source", "id", "version"])?;
-        for g in &self.relations {
-            a.append_row(params![g.source.0, g.oid.0, g.version])?;
-        }
-        a.flush()?;
-        let mut a = c.appender_with_columns(
-            "row_changes",
-            &["relation_id", "key_hash", "new_values", "commit_lsn", "ordinal"],
-        )?;
-        for g in &self.changes {
-            a.append_row(params![g.0, g.2 * 7919 % 1000, g.1, g.2, g.3])?;
-        }
-        a.flush()?;
-        Ok(())
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use crate::snapshot::PgSnapshot;
 use crate::time::Timestamp;
 
 /// How something was tied to its request, best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttributionLevel {
     /// The client set `txray.traceparent`.
@@ -30,6 +30,7 @@ pub enum AttributionLevel {
     /// Narrowed by time, transaction and values; a guess, with its confidence.
     Inferred,
     /// No request is known.
+    #[default]
     Unattributed,
 }
 

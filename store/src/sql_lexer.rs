@@ -13,6 +13,7 @@ mod relation;
 mod scan;
 mod statement;
 
+pub(crate) use comment::percent_decoded;
 pub use comment::sqlcommenter;
 pub use control::{TransactionControl, TransactionModes, transaction_control};
 pub use fingerprint::{fingerprint, normalized};

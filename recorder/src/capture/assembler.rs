@@ -174,6 +174,3 @@ impl Transaction {
         }));
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,23 +4,24 @@
 //! no snapshot is held for long. A streamed change applies to a row if and only if its transaction is not visible in
 //! the snapshot of the row's range. A relation without a key, or a small one, is one range in heap order.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::{StreamExt, pin_mut};
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config};
 use txray_store::copy_text::{self, CopyField};
 use txray_store::event::{BaseRows, Event, RelationDescribed, Tracking};
-use txray_store::ids::Oid;
+use txray_store::ids::{Oid, SourceId};
+use txray_store::sink::EventSink;
 use txray_store::snapshot::PgSnapshot;
 use txray_store::time::Timestamp;
 
-use super::Shared;
 use super::catalogue::{self, Relation};
 use super::connection::{self, Purpose};
 use super::error::CaptureError;
+use super::registry::Registry;
 
 mod range;
 
@@ -63,14 +64,22 @@ struct Progress {
 
 /// Copies relations, one after the other, over one connection.
 pub(super) struct BaseCopy<'a> {
-    shared: &'a Shared,
+    config: &'a Config,
+    source: SourceId,
+    sink: &'a EventSink,
+    registry: &'a Mutex<Registry>,
     client: Client,
 }
 
 impl<'a> BaseCopy<'a> {
-    pub(super) async fn open(shared: &'a Shared) -> Result<Self, CaptureError> {
-        let client = connection::open(&shared.config.url, Purpose::BaseCopy).await?;
-        Ok(BaseCopy { shared, client })
+    pub(super) async fn open(
+        config: &'a Config,
+        source: SourceId,
+        sink: &'a EventSink,
+        registry: &'a Mutex<Registry>,
+    ) -> Result<Self, CaptureError> {
+        let client = connection::open(config, Purpose::BaseCopy).await?;
+        Ok(BaseCopy { config, source, sink, registry, client })
     }
 
     /// Copies one relation; how many rows it had. A relation that is gone or not tracked has none.
@@ -99,7 +108,7 @@ impl<'a> BaseCopy<'a> {
                     attempt += 1;
                     let refreshed = catalogue::read(&self.client, Some(&[oid])).await?;
                     let Some(refreshed) = refreshed.into_iter().next() else { return Ok(progress.rows) };
-                    self.shared.registry().describe(&refreshed, Timestamp::now());
+                    self.lock_registry().describe(&refreshed, Timestamp::now());
                     let Some(current) = self.current(oid) else { return Ok(progress.rows) };
                     // Ranges of another key have nothing to do with those read: begin anew.
                     if matches!(range, Range::After(Some(_))) && current.0.key != relation.key {
@@ -111,15 +120,19 @@ impl<'a> BaseCopy<'a> {
                     attempt += 1;
                     tokio::time::sleep(PAUSE).await;
                     if self.client.is_closed() {
-                        self.client = connection::open(&self.shared.config.url, Purpose::BaseCopy).await?;
+                        self.client = connection::open(self.config, Purpose::BaseCopy).await?;
                     }
                 }
             }
         }
     }
 
+    fn lock_registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn current(&self, oid: Oid) -> Option<(Relation, Arc<RelationDescribed>)> {
-        let mut registry = self.shared.registry();
+        let mut registry = self.lock_registry();
         let relation = registry.in_catalogue(oid)?.clone();
         if relation.tracking() == Tracking::None {
             return None;
@@ -172,7 +185,7 @@ impl<'a> BaseCopy<'a> {
             if rows.len() >= EVENT_ROWS || bytes >= EVENT_BYTES {
                 self.emit(std::mem::take(&mut rows), &snapshot, at, progress);
                 bytes = 0;
-                self.shared.wait_for_room().await;
+                tokio::task::yield_now().await;
             }
         }
         // The snapshot says something of an empty range too.
@@ -189,8 +202,8 @@ impl<'a> BaseCopy<'a> {
         if let Some(last) = rows.last() {
             progress.last_row = Some(last.clone());
         }
-        self.shared.sink.record(Event::BaseRows(BaseRows {
-            source: self.shared.config.source,
+        self.sink.record(Event::BaseRows(BaseRows {
+            source: self.source,
             relation: progress.described.oid,
             version: progress.described.version,
             snapshot: snapshot.clone(),

@@ -175,6 +175,3 @@ fn announced_column(
         sequence: known.and_then(|known| known.sequence.clone()),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -24,7 +24,7 @@ fn pairs(body: &str) -> Option<Vec<(String, String)>> {
         let (key, after) = rest.split_once('=')?;
         let after = after.trim_start().strip_prefix('\'')?;
         let end = closing_quote(after)?;
-        found.push((decode(key.trim()), decode(&after[..end].replace("\\'", "'"))));
+        found.push((percent_decoded(key.trim()), percent_decoded(&after[..end].replace("\\'", "'"))));
         rest = after[end + 1..].trim_start();
         if rest.is_empty() {
             return Some(found);
@@ -47,7 +47,7 @@ fn closing_quote(text: &str) -> Option<usize> {
 }
 
 /// Resolves `%20`; what is no valid escape stays.
-fn decode(text: &str) -> String {
+pub(crate) fn percent_decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
     let mut decoded = Vec::with_capacity(bytes.len());
