@@ -19,7 +19,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -53,6 +53,10 @@ pub use error::{CaptureError, Obstacle};
 use connection::Purpose;
 use publication::Names;
 use registry::Registry;
+
+/// How long capture waits for room in the queue to the writer, and how often it looks.
+const LONGEST_WAIT_FOR_ROOM: Duration = Duration::from_secs(30);
+const ROOM_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Bounds of what capture waits for.
 #[derive(Debug, Clone)]
@@ -161,6 +165,15 @@ impl Shared {
 
     fn recent(&self) -> Xid {
         Xid(self.recent.load(Ordering::Relaxed))
+    }
+
+    /// Waits while the queue to the writer is crowded: what waits here holds nobody up. Not for ever: what does not fit then
+    /// is dropped and counted by the sink.
+    async fn wait_for_room(&self) {
+        let began = Instant::now();
+        while self.sink.is_crowded() && began.elapsed() < LONGEST_WAIT_FOR_ROOM {
+            tokio::time::sleep(ROOM_INTERVAL).await;
+        }
     }
 
     fn gap(&self, kind: GapKind, from: Timestamp, until: Option<Timestamp>, relation: Option<Oid>, reason: String) {

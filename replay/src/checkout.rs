@@ -1,20 +1,27 @@
 //! A recorded database as a real PostgreSQL: the schema and the rows that a set of transactions made.
 //!
-//! Order of work: `postgres -b` starts; database and roles are made; the first part of the recorded dump is loaded with
-//! its OIDs; rows are copied as replica role; constraints and indexes follow; the server restarts as an ordinary one.
+//! Order of work: database and roles are made; the server restarts as `postgres -b`; the first part of the recorded dump is
+//! loaded with its OIDs; rows are copied as replica role; constraints and indexes follow; the server restarts as an ordinary one.
 
 mod database;
+mod material;
 mod rows;
 mod schema_sql;
 
 use std::path::PathBuf;
 
-use txray_store::event::{PostgresSource, RowText, SchemaFlavour, SequenceValue};
-use txray_store::model::RelationInfo;
+use txray_store::event::{PostgresSource, SchemaFlavour, SequenceValue};
+use txray_store::ids::SourceId;
+use txray_store::model::{RelationInfo, VisibleRow};
+use txray_store::query::VisibleSet;
+use txray_store::reader::Reader;
+use txray_store::time::Timestamp;
 
 use crate::error::ReplayError;
 use crate::private_postgres::{PgBinaries, PgOptions, PrivatePostgres};
+use crate::recorded::Shapes;
 
+pub(crate) use rows::{session_setup, table_name};
 pub use schema_sql::{quote_identifier, quote_literal};
 
 /// How a checkout's server is set up.
@@ -48,16 +55,18 @@ pub struct Material {
     pub server: PostgresSource,
     /// Its schema.
     pub schema: RecordedSchema,
-    /// Relations whose rows are restored.
+    /// Relations whose rows are restored, in their latest shape.
     pub relations: Vec<RelationInfo>,
+    /// Every recorded shape of them.
+    pub shapes: Shapes,
     /// States of sequences.
     pub sequences: Vec<SequenceValue>,
     /// Roles that the application connected as.
     pub users: Vec<String>,
 }
 
-/// Where a restore gets a relation's rows from.
-pub type RowSource<'a> = dyn FnMut(&RelationInfo) -> Result<Vec<RowText>, ReplayError> + 'a;
+/// Where a restore gets a relation's rows from: rows in order, each with the version of the relation's shape that it follows.
+pub type RowSource<'a> = dyn FnMut(&RelationInfo) -> Result<Vec<VisibleRow>, ReplayError> + 'a;
 
 /// What a restore did.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
@@ -80,6 +89,23 @@ pub struct Checkout {
 }
 
 impl Checkout {
+    /// Restores a database of a trace: the state that `visible` describes, under the schema of the time `at`. Blocks, and must not
+    /// be called from asynchronous code: use `spawn_blocking` there.
+    pub fn create(
+        reader: &Reader,
+        source: SourceId,
+        visible: &VisibleSet,
+        at: Timestamp,
+        options: &CheckoutOptions,
+    ) -> Result<Checkout, ReplayError> {
+        let material = Material::read(reader, source, visible, at)?;
+        let mut rows = |relation: &RelationInfo| {
+            let found = reader.visible_rows(source, relation.oid, visible);
+            found.map_err(|error| ReplayError::Trace { what: "rows", source: error })
+        };
+        Checkout::restore(&material, &mut rows, options)
+    }
+
     /// Restores a database. Blocks, and must not be called from asynchronous code: use `spawn_blocking` there.
     pub fn restore(
         material: &Material,
@@ -106,15 +132,17 @@ impl Checkout {
         let mut server_options = PgOptions::new(binaries);
         server_options.port = options.port;
         server_options.parent_dir.clone_from(&options.parent_dir);
-        server_options.binary_upgrade = with_oids;
         server_options.settings = settings(options);
         let mut postgres = PrivatePostgres::start(server_options)?;
         let parts = schema_sql::parts(&material.schema.sql);
-        runtime.block_on(database::create(&postgres, material, with_oids))?;
+        runtime.block_on(database::create(&postgres, material))?;
+        if with_oids {
+            postgres.restart(true, &[])?;
+        }
         runtime.block_on(database::run_schema(&postgres, material, &parts.before_rows))?;
         for relation in &material.relations {
-            let texts = rows(relation)?;
-            let count = runtime.block_on(rows::copy(&postgres, &material.server.database, relation, &texts))?;
+            let visible = rows(relation)?;
+            let count = runtime.block_on(rows::copy(&postgres, material, relation, &visible))?;
             summary.rows += count;
             summary.relations += u64::from(count > 0);
         }

@@ -9,9 +9,10 @@ use tokio_postgres::{Client, NoTls};
 use txray_replay::checkout::{Checkout, CheckoutOptions, Material, RecordedSchema};
 use txray_replay::error::{ErrorClass, ReplayError};
 use txray_replay::private_postgres::{PgBinaries, PgOptions, PrivatePostgres};
+use txray_replay::recorded::Shapes;
 use txray_store::event::{PostgresSource, RelationColumn, SchemaFlavour, SequenceValue};
 use txray_store::ids::{Oid, SourceId};
-use txray_store::model::RelationInfo;
+use txray_store::model::{RelationInfo, VisibleRow};
 
 const SCHEMA: &str = r#"
 CREATE TYPE mood AS ENUM ('fine', 'so so');
@@ -105,7 +106,8 @@ impl Original {
                 in_recovery: false,
                 settings: [
                     ("work_mem", "5MB"),
-                    ("search_path", "public, \"Odd Schema\""),
+                    ("database:search_path", "public, \"Odd Schema\""),
+                    ("search_path", "pg_catalog"),
                     ("data_directory", "/nowhere"),
                 ]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -116,6 +118,7 @@ impl Original {
                 sql: self.dump("pg_dump", &dump),
                 roles_sql: self.dump("pg_dumpall", &roles),
             },
+            shapes: Shapes::new(relations(&self.client).await),
             relations: relations(&self.client).await,
             sequences: vec![SequenceValue { name: "public.log_id_seq".to_owned(), last_value: 700, is_called: true }],
             users: vec!["app".to_owned()],
@@ -168,7 +171,8 @@ async fn contents(client: &Client) -> BTreeMap<String, Vec<String>> {
 async fn restore(material: Material, rows: BTreeMap<String, Vec<String>>) -> Result<Checkout, ReplayError> {
     let work = move || {
         let mut source = |relation: &RelationInfo| {
-            Ok(rows.get(&format!("{} {}", relation.oid, table(relation))).cloned().unwrap_or_default())
+            let texts = rows.get(&format!("{} {}", relation.oid, table(relation))).cloned().unwrap_or_default();
+            Ok(texts.into_iter().map(|text| VisibleRow { version: 1, text }).collect())
         };
         Checkout::restore(&material, &mut source, &CheckoutOptions::default())
     };

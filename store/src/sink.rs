@@ -42,7 +42,9 @@ pub(crate) enum Queued {
 /// What the sinks and the writer of one recording share.
 #[derive(Debug)]
 pub(crate) struct QueueState {
+    limit_events: usize,
     limit_bytes: usize,
+    queued_events: AtomicUsize,
     queued_bytes: AtomicUsize,
     closed: AtomicBool,
     dropped: AtomicU64,
@@ -69,7 +71,9 @@ impl EventSink {
     pub(crate) fn to_writer(limit_events: usize, limit_bytes: usize) -> (EventSink, Receiver<Queued>, Arc<QueueState>) {
         let (sender, receiver) = sync_channel(limit_events);
         let queue = Arc::new(QueueState {
+            limit_events,
             limit_bytes,
+            queued_events: AtomicUsize::new(0),
             queued_bytes: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
@@ -104,6 +108,15 @@ impl EventSink {
         }
     }
 
+    /// Whether the queue is more than half full. Who can wait without holding the application up (the base copy, the change
+    /// stream) then waits for the writer, so that room is left for those who cannot.
+    pub fn is_crowded(&self) -> bool {
+        match &self.target {
+            Target::Writer { queue, .. } => queue.is_crowded(),
+            Target::Memory { .. } => false,
+        }
+    }
+
     /// Wakes the writer.
     pub(crate) fn wake(&self) {
         if let Target::Writer { sender, .. } = &self.target {
@@ -125,9 +138,11 @@ impl QueueState {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return self.drop_event(&event);
         }
+        self.queued_events.fetch_add(1, Ordering::Relaxed);
         if let Err(TrySendError::Full(queued) | TrySendError::Disconnected(queued)) =
             sender.try_send(Queued::Event(event, bytes))
         {
+            self.queued_events.fetch_sub(1, Ordering::Relaxed);
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             if let Queued::Event(event, _) = queued {
                 self.drop_event(&event);
@@ -143,7 +158,13 @@ impl QueueState {
 
     /// The writer took an event of that estimated size off the queue.
     pub(crate) fn taken(&self, bytes: usize) {
+        self.queued_events.fetch_sub(1, Ordering::Relaxed);
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.queued_events.load(Ordering::Relaxed) > self.limit_events / 2
+            || self.queued_bytes.load(Ordering::Relaxed) > self.limit_bytes / 2
     }
 
     /// The gap to write for what was dropped since the last call.
@@ -261,6 +282,26 @@ mod tests {
         }
         sink.record(small(3));
         assert_eq!((sink.dropped(), receiver.try_iter().count()), (1, 1));
+    }
+
+    #[test]
+    fn a_queue_more_than_half_full_is_crowded() {
+        let check = |limit_events, limit_bytes, events: &[Event]| {
+            let (sink, receiver, queue) = EventSink::to_writer(limit_events, limit_bytes);
+            for event in events {
+                assert!(!sink.is_crowded());
+                sink.record(event.clone());
+            }
+            assert!(sink.is_crowded());
+            for queued in receiver.try_iter() {
+                if let Queued::Event(_, bytes) = queued {
+                    queue.taken(bytes);
+                }
+            }
+            assert!(!sink.is_crowded());
+        };
+        check(4, 1 << 20, &[small(1), small(2), small(3)]);
+        check(100, 10_000, &[small(1), large(2, 6_000)]);
     }
 
     #[test]

@@ -174,3 +174,6 @@ impl Transaction {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests;

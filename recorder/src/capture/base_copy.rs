@@ -4,24 +4,23 @@
 //! no snapshot is held for long. A streamed change applies to a row if and only if its transaction is not visible in
 //! the snapshot of the row's range. A relation without a key, or a small one, is one range in heap order.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::{StreamExt, pin_mut};
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config};
 use txray_store::copy_text::{self, CopyField};
 use txray_store::event::{BaseRows, Event, RelationDescribed, Tracking};
-use txray_store::ids::{Oid, SourceId};
-use txray_store::sink::EventSink;
+use txray_store::ids::Oid;
 use txray_store::snapshot::PgSnapshot;
 use txray_store::time::Timestamp;
 
+use super::Shared;
 use super::catalogue::{self, Relation};
 use super::connection::{self, Purpose};
 use super::error::CaptureError;
-use super::registry::Registry;
 
 mod range;
 
@@ -64,22 +63,14 @@ struct Progress {
 
 /// Copies relations, one after the other, over one connection.
 pub(super) struct BaseCopy<'a> {
-    config: &'a Config,
-    source: SourceId,
-    sink: &'a EventSink,
-    registry: &'a Mutex<Registry>,
+    shared: &'a Shared,
     client: Client,
 }
 
 impl<'a> BaseCopy<'a> {
-    pub(super) async fn open(
-        config: &'a Config,
-        source: SourceId,
-        sink: &'a EventSink,
-        registry: &'a Mutex<Registry>,
-    ) -> Result<Self, CaptureError> {
-        let client = connection::open(config, Purpose::BaseCopy).await?;
-        Ok(BaseCopy { config, source, sink, registry, client })
+    pub(super) async fn open(shared: &'a Shared) -> Result<Self, CaptureError> {
+        let client = connection::open(&shared.config.url, Purpose::BaseCopy).await?;
+        Ok(BaseCopy { shared, client })
     }
 
     /// Copies one relation; how many rows it had. A relation that is gone or not tracked has none.
@@ -108,7 +99,7 @@ impl<'a> BaseCopy<'a> {
                     attempt += 1;
                     let refreshed = catalogue::read(&self.client, Some(&[oid])).await?;
                     let Some(refreshed) = refreshed.into_iter().next() else { return Ok(progress.rows) };
-                    self.lock_registry().describe(&refreshed, Timestamp::now());
+                    self.shared.registry().describe(&refreshed, Timestamp::now());
                     let Some(current) = self.current(oid) else { return Ok(progress.rows) };
                     // Ranges of another key have nothing to do with those read: begin anew.
                     if matches!(range, Range::After(Some(_))) && current.0.key != relation.key {
@@ -120,19 +111,15 @@ impl<'a> BaseCopy<'a> {
                     attempt += 1;
                     tokio::time::sleep(PAUSE).await;
                     if self.client.is_closed() {
-                        self.client = connection::open(self.config, Purpose::BaseCopy).await?;
+                        self.client = connection::open(&self.shared.config.url, Purpose::BaseCopy).await?;
                     }
                 }
             }
         }
     }
 
-    fn lock_registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn current(&self, oid: Oid) -> Option<(Relation, Arc<RelationDescribed>)> {
-        let mut registry = self.lock_registry();
+        let mut registry = self.shared.registry();
         let relation = registry.in_catalogue(oid)?.clone();
         if relation.tracking() == Tracking::None {
             return None;
@@ -185,7 +172,7 @@ impl<'a> BaseCopy<'a> {
             if rows.len() >= EVENT_ROWS || bytes >= EVENT_BYTES {
                 self.emit(std::mem::take(&mut rows), &snapshot, at, progress);
                 bytes = 0;
-                tokio::task::yield_now().await;
+                self.shared.wait_for_room().await;
             }
         }
         // The snapshot says something of an empty range too.
@@ -202,8 +189,8 @@ impl<'a> BaseCopy<'a> {
         if let Some(last) = rows.last() {
             progress.last_row = Some(last.clone());
         }
-        self.sink.record(Event::BaseRows(BaseRows {
-            source: self.source,
+        self.shared.sink.record(Event::BaseRows(BaseRows {
+            source: self.shared.config.source,
             relation: progress.described.oid,
             version: progress.described.version,
             snapshot: snapshot.clone(),

@@ -159,8 +159,7 @@ pub(super) async fn wait_for_open_transactions(shared: &Shared, client: &Client)
 
 /// Copies each of `relations`; whatever cannot be copied is a gap. How many could not be.
 pub(super) async fn copy_all(shared: &Shared, relations: &[Oid]) -> Result<usize, CaptureError> {
-    let config = &shared.config;
-    let mut copy = BaseCopy::open(&config.url, config.source, &shared.sink, &shared.registry).await?;
+    let mut copy = BaseCopy::open(shared).await?;
     let mut failures = 0;
     for oid in relations {
         let began = Timestamp::now();

@@ -175,3 +175,6 @@ fn announced_column(
         sequence: known.and_then(|known| known.sequence.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,8 +46,9 @@ FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole CROSS JOIN unnest
 WHERE r.rolname = ANY ($1) AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
 ORDER BY 1";
 
-/// SQL that creates the roles where they are missing, for a private server in its ordinary mode: in binary-upgrade mode
-/// roles need prescribed ids.
+/// SQL that creates the roles, one statement a line. A server where one of them exists already refuses its statement,
+/// and should go on: attributes come with CREATE ROLE, so that such a role (the private server's superuser) stays as it
+/// is. In binary-upgrade mode each CREATE ROLE needs a prescribed id before it.
 pub(super) async fn as_sql(client: &Client) -> Result<String, CaptureError> {
     let query = |source| CaptureError::Query { attempt: "read roles", source };
     let mut sql = String::new();
@@ -56,13 +57,7 @@ pub(super) async fn as_sql(client: &Client) -> Result<String, CaptureError> {
         let text = |index: usize| row.try_get::<_, String>(index).map_err(query);
         names.push(text(0)?);
         // Writing to a string cannot fail.
-        let _ = write!(
-            sql,
-            "DO $txray$ BEGIN CREATE ROLE {name}; EXCEPTION WHEN duplicate_object THEN NULL; END $txray$;\n\
-             ALTER ROLE {name} WITH {attributes};\n",
-            name = text(1)?,
-            attributes = text(2)?,
-        );
+        let _ = writeln!(sql, "CREATE ROLE {} WITH {};", text(1)?, text(2)?);
     }
     for row in client.query(MEMBERSHIPS, &[&names]).await.map_err(query)? {
         let text = |index: usize| row.try_get::<_, String>(index).map_err(query);

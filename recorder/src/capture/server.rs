@@ -54,28 +54,31 @@ pub(super) async fn facts(client: &Client) -> Result<PostgresSource, CaptureErro
     Ok(source)
 }
 
-/// Settings worth repeating: the server's, and those of the database and of roles under names of their own.
+/// Settings worth repeating, each as it holds for this database: its own, else the server's. Those of roles come with
+/// the roles.
 async fn settings(client: &Client) -> Result<Vec<(String, String)>, CaptureError> {
     let query = failed("read the server's settings");
     let sql = format!(
-        "SELECT name, setting FROM pg_settings
-         WHERE name IN ({REPEATED}) AND setting <> ''
-           AND (source <> 'default' OR name LIKE 'lc\\_%' OR name = 'server_encoding')
-           AND source NOT IN ('client', 'session', 'database', 'user', 'database user')
-         UNION ALL
-         SELECT 'lc_collate', datcollate::text FROM pg_database
-         WHERE datname = current_database() AND NOT EXISTS (SELECT FROM pg_settings WHERE name = 'lc_collate')
-         UNION ALL
-         SELECT 'lc_ctype', datctype::text FROM pg_database
-         WHERE datname = current_database() AND NOT EXISTS (SELECT FROM pg_settings WHERE name = 'lc_ctype')
-         UNION ALL
-         SELECT CASE WHEN s.setrole = 0 THEN 'database:' ELSE 'role ' || quote_ident(r.rolname) || ':' END
-                || split_part(option, '=', 1), substr(option, strpos(option, '=') + 1)
-         FROM pg_db_role_setting s
-         CROSS JOIN unnest(s.setconfig) AS option
-         LEFT JOIN pg_roles r ON r.oid = s.setrole
-         WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-         ORDER BY 1"
+        "WITH own AS (
+             SELECT split_part(option, '=', 1) AS name, substr(option, strpos(option, '=') + 1) AS setting
+             FROM pg_db_role_setting s
+             JOIN pg_database d ON d.oid = s.setdatabase AND d.datname = current_database()
+             CROSS JOIN unnest(s.setconfig) AS option
+             WHERE s.setrole = 0),
+         locale (name, setting) AS (
+             SELECT l.* FROM pg_database, LATERAL (
+                 VALUES ('lc_collate', datcollate::text), ('lc_ctype', datctype::text)) AS l
+             WHERE datname = current_database()),
+         server AS (
+             SELECT name, CASE WHEN source IN ('client', 'session', 'database', 'user', 'database user')
+                               THEN NULL ELSE setting END AS setting
+             FROM pg_settings
+             WHERE name IN ({REPEATED})
+               AND (source <> 'default' OR name LIKE 'lc\\_%' OR name = 'server_encoding'))
+         SELECT name, coalesce(own.setting, locale.setting, server.setting)
+         FROM own FULL JOIN locale USING (name) FULL JOIN server USING (name)
+         WHERE coalesce(own.setting, locale.setting, server.setting) <> ''
+         ORDER BY name"
     );
     let rows = client.query(&sql, &[]).await.map_err(&query)?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, _>>().map_err(query)

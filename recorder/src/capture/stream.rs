@@ -79,6 +79,9 @@ impl Stream {
         }
         let mut events = Vec::new();
         self.assembler.take(message, Timestamp::now(), &mut events)?;
+        if !events.is_empty() {
+            self.shared.wait_for_room().await;
+        }
         for event in events {
             self.shared.sink.record(event);
         }

@@ -131,3 +131,48 @@ async fn small_tables_come_in_heap_order() {
     assert_eq!(base("nothing"), [Vec::<String>::new()], "an empty table has a base copy with a snapshot too");
     assert_eq!(troubles(&events), Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_changes_shape_while_it_is_copied_is_copied_still() {
+    let server = Server::logical();
+    server
+        .run(
+            "CREATE TABLE t (id int PRIMARY KEY, v text, w text);
+              INSERT INTO t SELECT n, 'v' || n, repeat('w', 100) FROM generate_series(1, 80000) n",
+        )
+        .await;
+    let running = server.capture().await;
+    let client = server.client().await;
+    client.batch_execute("ALTER TABLE t DROP COLUMN w").await.expect("DDL");
+    client.batch_execute("ALTER TABLE t RENAME TO renamed").await.expect("DDL");
+    client
+        .batch_execute("UPDATE renamed SET v = 'new' WHERE id % 100 = 0; DELETE FROM renamed WHERE id < 50")
+        .await
+        .expect("changes");
+    assert_eq!(running.capture.wait_base_complete().await, BaseState::Complete);
+    let events = running.stop().await;
+    let oid = oid_of(&events, "t");
+    let widths = events.iter().filter_map(|event| match event {
+        Event::BaseRows(base) if base.relation == oid => Some((base.version, base.rows.clone())),
+        _ => None,
+    });
+    let described: std::collections::HashMap<u32, usize> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::RelationDescribed(relation) if relation.oid == oid => {
+                Some((relation.version, relation.columns.len()))
+            }
+            _ => None,
+        })
+        .collect();
+    let mut ids = std::collections::BTreeSet::new();
+    for (version, rows) in widths {
+        for row in rows {
+            let fields: Vec<&str> = row.split('\t').collect();
+            assert_eq!(Some(&fields.len()), described.get(&version), "{row} of version {version}");
+            assert!(ids.insert(fields[0].parse::<u32>().expect("an id")), "{} came twice", fields[0]);
+        }
+    }
+    assert!(ids.len() > 79_900, "{} rows", ids.len());
+    assert_eq!(troubles(&events), Vec::<String>::new());
+}

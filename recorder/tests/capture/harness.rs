@@ -29,6 +29,11 @@ impl Server {
         Server { postgres: PrivatePostgres::start(options).expect("a server") }
     }
 
+    /// Stops it as `pg_ctl stop -m fast` does, and starts it again.
+    pub(crate) fn restart(&mut self) {
+        tokio::task::block_in_place(|| self.postgres.restart(false, &[])).expect("a restart");
+    }
+
     pub(crate) fn config(&self) -> Config {
         self.postgres.connection_config("postgres")
     }

@@ -143,7 +143,7 @@ async fn a_locked_table_and_an_open_transaction_hold_nobody_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_left_behind_and_a_shutdown_does_not_wait() {
+async fn nothing_is_left_behind() {
     let server = Server::logical();
     server.run("CREATE TABLE t (a int PRIMARY KEY)").await;
     let running = server.capture().await;
@@ -164,4 +164,30 @@ async fn nothing_is_left_behind_and_a_shutdown_does_not_wait() {
         assert!(began.elapsed() < DEADLINE, "{left} slots and connections are left");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_the_server_does_not_wait_and_is_told() {
+    let mut server = Server::logical();
+    server.run("CREATE TABLE t (a int PRIMARY KEY)").await;
+    let mut running = server.capture().await;
+    running.capture.wait_base_complete().await;
+    server.run("INSERT INTO t SELECT generate_series(1, 5000)").await;
+    let began = Instant::now();
+    server.restart();
+    assert!(began.elapsed() < Duration::from_secs(10), "the restart took {:?}", began.elapsed());
+    running.wait_for("a gap", |event| matches!(event, Event::Gap(gap) if gap.kind == GapKind::CaptureOff)).await;
+    assert!(!running.capture.is_streaming());
+    let began = Instant::now();
+    let events = running.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(10), "stopping took {:?}", began.elapsed());
+    let changes: usize = events
+        .iter()
+        .map(|event| match event {
+            Event::RowChanges(changes) => changes.changes.len(),
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(changes, 5000, "what was committed before the shutdown was received");
+    assert_eq!(publications(&server).await, 0);
 }

@@ -108,8 +108,8 @@ async fn the_schema_is_dumped_at_the_start_and_after_ddl() {
     assert!(dumps.iter().all(|dump| !dump.sql.contains("CREATE PUBLICATION")));
     let roles = &dumps[0].roles_sql;
     for part in [
-        "CREATE ROLE \"app owner\"",
-        "CREATE ROLE readers",
+        "CREATE ROLE \"app owner\" WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB LOGIN NOREPLICATION NOBYPASSRLS;\n",
+        "CREATE ROLE readers WITH ",
         "GRANT readers TO \"app owner\"",
         "ALTER ROLE \"app owner\" SET search_path TO public, pg_catalog",
     ] {
@@ -126,7 +126,7 @@ async fn the_schema_is_dumped_at_the_start_and_after_ddl() {
     let facts = facts.expect("facts");
     assert!(facts.version_number >= 140_000 && facts.system_identifier.is_some() && facts.started.is_some());
     assert_eq!((facts.database.as_str(), facts.wal_level.as_str()), ("postgres", "logical"));
-    for (name, value) in [("server_encoding", "UTF8"), ("database:work_mem", "8MB"), ("lc_collate", "C")] {
+    for (name, value) in [("server_encoding", "UTF8"), ("work_mem", "8MB"), ("lc_ctype", "C"), ("lc_collate", "C")] {
         let found = facts.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         assert_eq!(found, Some(value), "{name} in {:?}", facts.settings);
     }

@@ -6,18 +6,15 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use txray_store::event::PostgresSource;
 
-use super::schema_sql::{DumpStatement, creates_role, quote_identifier, quote_literal, role_statements};
+use super::schema_sql::{DumpStatement, quote_identifier, quote_literal, role_statements};
 use super::{Material, PrivatePostgres};
 use crate::error::ReplayError;
 
 type Result<T> = std::result::Result<T, ReplayError>;
 
-/// OIDs for what a dump does not number: far above those that a server hands out in its first years.
-const FIRST_OWN_OID: u32 = 4_000_000_000;
-
 /// Settings of the recorded server that a checkout does not repeat: those of the replay's own making, timeouts (time
 /// passes differently in a replay) and what only a recorded session may have set.
-const NOT_REPEATED: [&str; 12] = [
+const NOT_REPEATED: [&str; 13] = [
     "fsync",
     "synchronous_commit",
     "full_page_writes",
@@ -30,6 +27,7 @@ const NOT_REPEATED: [&str; 12] = [
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",
     "default_transaction_read_only",
+    "shared_preload_libraries",
 ];
 
 /// Names under which a recording gives the database's own properties among its settings.
@@ -51,10 +49,10 @@ pub(crate) async fn connect(postgres: &PrivatePostgres, database: &str) -> Resul
 }
 
 /// Makes roles and database, with the recorded name, locale and settings.
-pub(super) async fn create(postgres: &PrivatePostgres, material: &Material, with_oids: bool) -> Result<()> {
+pub(super) async fn create(postgres: &PrivatePostgres, material: &Material) -> Result<()> {
     let client = connect(postgres, "postgres").await?;
-    create_roles(&client, material, with_oids).await?;
-    create_database(&client, postgres, &material.server, with_oids).await?;
+    create_roles(&client, material).await?;
+    create_database(&client, &material.server).await?;
     let database = quote_identifier(&material.server.database);
     for user in &material.users {
         let user = quote_identifier(user);
@@ -64,18 +62,10 @@ pub(super) async fn create(postgres: &PrivatePostgres, material: &Material, with
     repeat_settings(&client, &material.server).await
 }
 
-async fn create_roles(client: &Client, material: &Material, with_oids: bool) -> Result<()> {
+async fn create_roles(client: &Client, material: &Material) -> Result<()> {
     let mut statements = role_statements(&material.schema.roles_sql);
     statements.extend(material.users.iter().map(|user| format!("CREATE ROLE {} LOGIN", quote_identifier(user))));
-    let mut next_oid = FIRST_OWN_OID;
-    let mut numbered = false;
     for statement in statements {
-        if creates_role(&statement) && with_oids && !numbered {
-            next_oid += 1;
-            let sql = format!("SELECT pg_catalog.binary_upgrade_set_next_pg_authid_oid('{next_oid}'::pg_catalog.oid)");
-            run(client, &sql, "number a role", None).await?;
-        }
-        numbered = statement.contains("binary_upgrade_set_next_pg_authid_oid");
         match client.batch_execute(&statement).await {
             Err(error) if is_tolerable(&error) => {}
             result => result.map_err(|source| ReplayError::Refused {
@@ -93,36 +83,41 @@ fn is_tolerable(error: &tokio_postgres::Error) -> bool {
     matches!(error.code(), Some(code) if *code == SqlState::DUPLICATE_OBJECT || *code == SqlState::UNDEFINED_OBJECT)
 }
 
-async fn create_database(
-    client: &Client,
-    postgres: &PrivatePostgres,
-    server: &PostgresSource,
-    with_oids: bool,
-) -> Result<()> {
+async fn create_database(client: &Client, server: &PostgresSource) -> Result<()> {
     if server.database == "postgres" {
         return Ok(());
     }
-    let property =
-        |wanted: &str| server.settings.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
     let mut sql = format!("CREATE DATABASE {} TEMPLATE template0", quote_identifier(&server.database));
     for (name, keyword) in PROPERTIES.into_iter().zip(["ENCODING", "LC_COLLATE", "LC_CTYPE"]) {
-        if let Some(value) = property(name) {
+        if let Some((_, value)) = server.settings.iter().find(|(other, _)| other == name) {
             let _ = write!(sql, " {keyword} {}", quote_literal(value));
         }
     }
-    if with_oids && postgres.options().binaries.major() >= 15 {
-        let _ = write!(sql, " OID {FIRST_OWN_OID}");
-    }
     run(client, &sql, "make a database with the recorded encoding and locale", Some(server.database.clone())).await
+}
+
+/// Where a recorded setting comes from: the server, the database (`database:NAME`), or a role (`role X:NAME`), whose settings are
+/// among its SQL already.
+fn database_setting(name: &str) -> Option<(bool, &str)> {
+    match name.split_once(':') {
+        None => Some((false, name)),
+        Some(("database", name)) => Some((true, name)),
+        Some(_) => None,
+    }
 }
 
 /// Repeats the recorded settings as the database's own. Those that only a server's start can set are left out.
 async fn repeat_settings(client: &Client, server: &PostgresSource) -> Result<()> {
     let database = quote_identifier(&server.database);
-    for (name, value) in &server.settings {
-        if NOT_REPEATED.contains(&name.as_str()) || PROPERTIES.contains(&name.as_str()) {
-            continue;
-        }
+    let mut settings: Vec<(bool, &str, &str)> = server
+        .settings
+        .iter()
+        .filter_map(|(name, value)| database_setting(name).map(|(own, name)| (own, name, value.as_str())))
+        .filter(|(_, name, _)| !NOT_REPEATED.contains(name) && !PROPERTIES.contains(name))
+        .collect();
+    // the database's own settings override the server's
+    settings.sort_by_key(|(own, ..)| *own);
+    for (_, name, value) in settings {
         // by way of the session's value, since a list such as `search_path` is no string
         let (setting, value) = (quote_literal(name), quote_literal(value));
         let sql = format!(
@@ -131,7 +126,7 @@ async fn repeat_settings(client: &Client, server: &PostgresSource) -> Result<()>
             quote_identifier(name)
         );
         if let Err(error) = client.batch_execute(&sql).await {
-            tracing::debug!(setting = name.as_str(), code = ?error.code(), "recorded setting not repeated");
+            tracing::debug!(setting = name, code = ?error.code(), "recorded setting not repeated");
         }
     }
     Ok(())

@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt as _;
 use tokio_postgres::Client;
 use txray_store::copy_text;
-use txray_store::event::RowText;
-use txray_store::model::RelationInfo;
+use txray_store::event::SchemaFlavour;
+use txray_store::model::{RelationInfo, VisibleRow};
 
 use super::database::{connect, run};
 use super::schema_sql::{quote_identifier, quote_literal};
@@ -36,32 +36,98 @@ pub(crate) fn table_name(relation: &RelationInfo) -> String {
     format!("{}.{}", quote_identifier(&relation.namespace), quote_identifier(&relation.name))
 }
 
-/// Copies rows into a relation and tells how many.
+/// A column of the restored table.
+struct TargetColumn {
+    name: String,
+    attribute_number: i16,
+    generated: bool,
+}
+
+/// A restored table.
+struct Target {
+    /// Qualified, quoted name.
+    name: String,
+    columns: Vec<TargetColumn>,
+}
+
+/// Finds the table that a recorded relation is now: by its OID where OIDs recur, else by its name.
+async fn target(client: &Client, material: &Material, relation: &RelationInfo) -> Result<Option<Target>> {
+    let by_oid = material.schema.flavour == SchemaFlavour::BinaryUpgrade;
+    let condition = if by_oid { "c.oid = $1" } else { "$1::oid <> 0::oid AND n.nspname = $2 AND c.relname = $3" };
+    let sql = format!(
+        "SELECT n.nspname::text, c.relname::text, a.attname::text, a.attnum, a.attgenerated <> '' \
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+         WHERE {condition} AND ($2::text, $3::text) IS NOT NULL ORDER BY a.attnum"
+    );
+    let rows = client.query(&sql, &[&relation.oid.0, &relation.namespace, &relation.name]).await;
+    let rows = rows.map_err(|source| ReplayError::Refused { attempt: "describe a table", object: None, source })?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let (namespace, name): (String, String) = (first.get(0), first.get(1));
+    let columns =
+        rows.iter().map(|row| TargetColumn { name: row.get(2), attribute_number: row.get(3), generated: row.get(4) });
+    let name = format!("{}.{}", quote_identifier(&namespace), quote_identifier(&name));
+    Ok(Some(Target { name, columns: columns.collect() }))
+}
+
+/// Copies rows into a relation and tells how many. Rows that follow an older shape get the defaults of the columns that they lack.
 pub(super) async fn copy(
     postgres: &PrivatePostgres,
-    database: &str,
+    material: &Material,
     relation: &RelationInfo,
-    rows: &[RowText],
+    rows: &[VisibleRow],
 ) -> Result<u64> {
     if rows.is_empty() {
         return Ok(0);
     }
-    let kept: Vec<usize> =
-        relation.columns.iter().enumerate().filter(|(_, column)| !column.generated).map(|(index, _)| index).collect();
-    let columns: Vec<String> = kept.iter().map(|&index| quote_identifier(&relation.columns[index].name)).collect();
-    let client = connect(postgres, database).await?;
+    let client = connect(postgres, &material.server.database).await?;
     run(&client, &session_setup(), "set a session up", None).await?;
-    let refused = |source| ReplayError::Refused {
-        attempt: "take the recorded rows",
-        object: Some(relation.display_name()),
-        source,
+    let mismatch =
+        |problem: &str| ReplayError::Mismatch { relation: relation.display_name(), problem: problem.to_owned() };
+    let target = target(&client, material, relation).await?;
+    let target = target.ok_or_else(|| mismatch("it is not in the schema of that time"))?;
+    let mut versions: Vec<u32> = rows.iter().map(|row| row.version).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    let mut count = 0;
+    for version in versions {
+        let shape = material.shapes.get(relation.oid, version).unwrap_or(relation);
+        let texts = rows.iter().filter(|row| row.version == version).map(|row| row.text.as_str());
+        count += copy_version(&client, material, &target, shape, texts).await?;
+    }
+    Ok(count)
+}
+
+/// Copies rows that follow one shape.
+async fn copy_version(
+    client: &Client,
+    material: &Material,
+    target: &Target,
+    shape: &RelationInfo,
+    rows: impl Iterator<Item = &str>,
+) -> Result<u64> {
+    let by_number = material.schema.flavour == SchemaFlavour::BinaryUpgrade;
+    let place = |column: &TargetColumn| {
+        shape.columns.iter().position(|one| {
+            if by_number { one.attribute_number == column.attribute_number } else { one.name == column.name }
+        })
     };
-    let sql = format!("COPY {} ({}) FROM STDIN", table_name(relation), columns.join(", "));
+    let kept: Vec<(&TargetColumn, usize)> = target
+        .columns
+        .iter()
+        .filter(|column| !column.generated)
+        .filter_map(|column| place(column).map(|index| (column, index)))
+        .collect();
+    let names: Vec<String> = kept.iter().map(|(column, _)| quote_identifier(&column.name)).collect();
+    let kept: Vec<usize> = kept.iter().map(|(_, index)| *index).collect();
+    let refused =
+        |source| ReplayError::Refused { attempt: "take the recorded rows", object: Some(shape.display_name()), source };
+    let sql = format!("COPY {} ({}) FROM STDIN", target.name, names.join(", "));
     let sink = client.copy_in::<_, Bytes>(&sql).await.map_err(refused)?;
     let mut sink = std::pin::pin!(sink);
     let mut chunk = BytesMut::with_capacity(2 * CHUNK_BYTES);
     for row in rows {
-        append_row(&mut chunk, relation, row, &kept)?;
+        append_row(&mut chunk, shape, row, &kept)?;
         if chunk.len() >= CHUNK_BYTES {
             sink.send(chunk.split().freeze()).await.map_err(refused)?;
         }

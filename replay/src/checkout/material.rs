@@ -1,0 +1,96 @@
+//! Reads from a trace what a restore needs.
+
+use std::collections::BTreeMap;
+
+use txray_store::error::StoreError;
+use txray_store::event::{SchemaFlavour, SequenceValue};
+use txray_store::ids::SourceId;
+use txray_store::model::BaseCopyRow;
+use txray_store::query::VisibleSet;
+use txray_store::reader::Reader;
+use txray_store::time::Timestamp;
+
+use super::{Material, RecordedSchema};
+use crate::error::ReplayError;
+use crate::recorded::Shapes;
+
+type Result<T> = std::result::Result<T, ReplayError>;
+
+/// Roles that are looked for at most.
+const MAX_USERS: usize = 1000;
+
+fn reading<T>(what: &'static str, result: std::result::Result<T, StoreError>) -> Result<T> {
+    result.map_err(|source| ReplayError::Trace { what, source })
+}
+
+impl Material {
+    /// Reads what a restore of a server's state needs; `at` chooses the schema.
+    pub fn read(reader: &Reader, source: SourceId, visible: &VisibleSet, at: Timestamp) -> Result<Self> {
+        let sources = reading("its sources", reader.sources())?;
+        let server = sources.into_iter().find(|one| one.id == source).and_then(|one| one.postgres);
+        let server = server.ok_or_else(|| ReplayError::Unknown { what: format!("PostgreSQL server {source}") })?;
+        let base = reading("the base copy", reader.base_copy(source))?;
+        let base = base.ok_or_else(|| ReplayError::Incomplete {
+            what: "complete base copy of the database".to_owned(),
+            hint: "change capture needs `wal_level = logical` and time to copy every table once; `txray show` lists the gaps",
+        })?;
+        if !covers(&base, visible) {
+            return Err(ReplayError::Incomplete {
+                what: "state before its base copy was complete".to_owned(),
+                hint: "choose a later position; `@start` is the first one that can be restored",
+            });
+        }
+        let schema = reading("the schema", reader.schema_at(source, at))?.ok_or_else(|| ReplayError::Incomplete {
+            what: "schema of the database".to_owned(),
+            hint: "the recorder needs pg_dump of the server's major version on its PATH or in --pg-bin",
+        })?;
+        let mut relations = reading("its relations", reader.relations())?;
+        relations.retain(|relation| relation.source == source);
+        let mut shapes = Vec::new();
+        for relation in &relations {
+            shapes.extend(reading("its relations", reader.relation_versions(source, relation.oid))?);
+        }
+        Ok(Material {
+            server,
+            schema: RecordedSchema {
+                flavour: match schema.flavour.as_str() {
+                    "plain" => SchemaFlavour::Plain,
+                    _ => SchemaFlavour::BinaryUpgrade,
+                },
+                sql: schema.sql,
+                roles_sql: schema.roles_sql,
+            },
+            relations,
+            shapes: Shapes::new(shapes),
+            sequences: sequences(reader, source, at)?,
+            users: users(reader, source)?,
+        })
+    }
+}
+
+/// Whether a state lies at or after the base copy.
+fn covers(base: &BaseCopyRow, visible: &VisibleSet) -> bool {
+    match visible {
+        VisibleSet::Snapshot { snapshot, .. } => snapshot.xmax >= base.snapshot.xmax,
+        VisibleSet::Prefix { lsn, .. } => *lsn >= base.lsn,
+    }
+}
+
+/// The last reading of each sequence not after `at`, else its first one.
+fn sequences(reader: &Reader, source: SourceId, at: Timestamp) -> Result<Vec<SequenceValue>> {
+    let mut values: BTreeMap<String, SequenceValue> = BTreeMap::new();
+    for row in reading("its sequences", reader.sequences(source))? {
+        if row.at <= at || !values.contains_key(&row.name) {
+            let value = SequenceValue { name: row.name.clone(), last_value: row.last_value, is_called: row.is_called };
+            values.insert(row.name, value);
+        }
+    }
+    Ok(values.into_values().collect())
+}
+
+/// Roles that clients connected as.
+fn users(reader: &Reader, source: SourceId) -> Result<Vec<String>> {
+    let sql = format!("SELECT DISTINCT user_name FROM sessions WHERE source = {source} AND user_name <> '' ORDER BY 1");
+    let table = reading("its sessions", reader.sql(&sql, MAX_USERS))?;
+    Ok(table.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+}
