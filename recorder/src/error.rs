@@ -1,15 +1,28 @@
 //! Why recording could not begin or go on.
 
 use std::io;
-use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use txray_store::error::StoreError;
 
 /// What kind of failure it is, which decides the process's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorClass {
-    /// The arguments make no sense: exit code 2.
+    /// The arguments make no sense.
     Usage,
-    /// Something outside is not as needed: exit code 3.
+    /// Something outside is not as needed.
     Environment,
+}
+
+impl ErrorClass {
+    /// The process's exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            ErrorClass::Usage => 2,
+            ErrorClass::Environment => 3,
+        }
+    }
 }
 
 /// Why recording could not begin or go on. [`RecorderError::hint`] says what to do about it.
@@ -19,12 +32,93 @@ pub enum RecorderError {
     /// A listener could not be bound.
     #[error("could not listen on {address} for {purpose}")]
     Listen {
-        /// The flag that asked for it.
+        /// What asked for it: a flag.
         purpose: &'static str,
         /// The address.
-        address: SocketAddr,
+        address: String,
         /// Why.
         source: io::Error,
+    },
+    /// Neither `--http`, `--pg` nor `--egress`.
+    #[error("there is nothing to record")]
+    NothingToRecord,
+    /// Two listeners on one address.
+    #[error("{flag} {address} is given twice")]
+    SameListener {
+        /// The later flag.
+        flag: &'static str,
+        /// The address.
+        address: String,
+    },
+    /// A proxy that forwards to itself.
+    #[error("{flag} {address} forwards to itself")]
+    OwnUpstream {
+        /// The flag.
+        flag: &'static str,
+        /// The address.
+        address: String,
+    },
+    /// The trace's path is taken.
+    #[error("\"{}\" exists already", path.display())]
+    TraceExists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The database does not answer.
+    #[error("could not connect to the database at {database}: {reason}")]
+    Database {
+        /// Server and database, without credentials.
+        database: String,
+        /// Why, in the server's or the driver's words.
+        reason: String,
+        /// Whether it was the server that refused.
+        refused_by_server: bool,
+    },
+    /// The database's connection takes too long.
+    #[error("could not connect to the database at {database}: no answer within {} s", limit.as_secs())]
+    DatabaseTimeout {
+        /// Server and database, without credentials.
+        database: String,
+        /// The bound.
+        limit: Duration,
+    },
+    /// Change capture could not be attached.
+    #[error("could not attach to the database at {database}")]
+    Capture {
+        /// Server and database, without credentials.
+        database: String,
+        /// What to do about it.
+        hint: Option<String>,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The application's program is not there.
+    #[error("could not find the program \"{program}\"")]
+    NoProgram {
+        /// The program as given.
+        program: String,
+    },
+    /// The application could not be started.
+    #[error("could not start \"{program}\"")]
+    Start {
+        /// The program as given.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Signals cannot be listened to.
+    #[error("could not listen for signals")]
+    Signals {
+        /// Why.
+        source: io::Error,
+    },
+    /// The trace could not be written.
+    #[error("could not keep the trace \"{}\"", path.display())]
+    Trace {
+        /// The trace.
+        path: PathBuf,
+        /// Why.
+        source: Box<StoreError>,
     },
 }
 
@@ -32,20 +126,42 @@ impl RecorderError {
     /// Its class.
     pub fn class(&self) -> ErrorClass {
         match self {
-            RecorderError::Listen { .. } => ErrorClass::Environment,
+            RecorderError::NothingToRecord
+            | RecorderError::SameListener { .. }
+            | RecorderError::OwnUpstream { .. }
+            | RecorderError::TraceExists { .. } => ErrorClass::Usage,
+            _ => ErrorClass::Environment,
         }
     }
 
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
-        match self {
-            RecorderError::Listen { purpose, source, address } => Some(match source.kind() {
+        let hint = match self {
+            RecorderError::Listen { purpose, address, source } => match source.kind() {
                 io::ErrorKind::AddrInUse => {
-                    format!("stop what listens on port {}, or give {purpose} another port", address.port())
+                    return Some(format!("stop what listens on {address}, or give {purpose} another port"));
                 }
-                io::ErrorKind::PermissionDenied => format!("give {purpose} a port above 1023"),
-                _ => format!("give {purpose} an address of this machine"),
-            }),
-        }
+                io::ErrorKind::PermissionDenied => return Some(format!("give {purpose} a port above 1023")),
+                _ => return Some(format!("give {purpose} an address of this machine")),
+            },
+            RecorderError::NothingToRecord => {
+                "give --http LISTEN=UPSTREAM, --pg LISTEN=URL or --egress LISTEN, as many as there are borders"
+            }
+            RecorderError::SameListener { .. } => "give each listener a port of its own",
+            RecorderError::OwnUpstream { .. } => "listen on another port than the application",
+            RecorderError::TraceExists { .. } => "give --out another path; a trace is never overwritten",
+            RecorderError::Database { refused_by_server: true, .. } => {
+                "give --pg the URL with which the application reaches its database"
+            }
+            RecorderError::Database { .. } | RecorderError::DatabaseTimeout { .. } => {
+                "start PostgreSQL, or correct host and port in the URL of --pg"
+            }
+            RecorderError::Capture { hint, .. } => return hint.clone(),
+            RecorderError::NoProgram { .. } => "give a path, or put its directory on PATH",
+            RecorderError::Start { .. } => "run it alone to see whether it starts",
+            RecorderError::Signals { .. } => return None,
+            RecorderError::Trace { source, .. } => return source.hint(),
+        };
+        Some(hint.to_owned())
     }
 }

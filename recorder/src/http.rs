@@ -12,7 +12,7 @@ pub mod egress;
 mod exchange;
 mod framing;
 mod head;
-mod listener;
+pub(crate) mod listener;
 pub mod reverse;
 mod tee;
 pub mod traceparent;

@@ -7,6 +7,5 @@ pub mod capture;
 pub mod error;
 pub mod http;
 pub mod pgoutput;
+pub mod recorder;
 pub mod redaction;
-#[doc(hidden)]
-pub mod sink;

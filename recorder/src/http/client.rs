@@ -11,7 +11,7 @@ use txray_store::time::Timestamp;
 
 use super::head::RequestHead;
 use super::wire::Peer;
-use crate::sink::EventSink;
+use txray_store::sink::EventSink;
 
 /// How long a client may take to close after it was sent a last answer.
 const LINGER: Duration = Duration::from_secs(2);

@@ -4,6 +4,7 @@
 //! opaque. With an [`Answerer`] each call is first offered to it, which is how a replay answers from the recording.
 
 mod answer;
+mod parent;
 mod record;
 mod target;
 
@@ -18,6 +19,7 @@ use txray_store::event::GapKind;
 use txray_store::ids::SourceId;
 
 pub use self::answer::{Answer, Answerer, OutboundCall};
+pub use self::parent::{ParentProxies, ParentProxy};
 use self::record::CallRecord;
 use self::target::Target;
 use super::authority::Authority;
@@ -28,7 +30,7 @@ use super::listener::{ProxyLimits, bind, connect, serve};
 use super::wire::{Peer, tunnel};
 use crate::error::RecorderError;
 use crate::redaction::Redactor;
-use crate::sink::EventSink;
+use txray_store::sink::EventSink;
 
 /// What an egress proxy is to do.
 #[derive(Clone)]
@@ -41,19 +43,10 @@ pub struct EgressConfig {
     pub limits: ProxyLimits,
     /// Masks secrets.
     pub redactor: Arc<Redactor>,
-    /// A proxy that outbound calls have to go through: the one of the environment that the application would have used.
-    pub parent: Option<ParentProxy>,
+    /// Proxies that outbound calls have to go through.
+    pub parents: ParentProxies,
     /// Answers calls instead of the world.
     pub answerer: Option<Arc<dyn Answerer>>,
-}
-
-/// A further proxy on the way out.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ParentProxy {
-    /// Where it listens.
-    pub authority: Authority,
-    /// Value of the `Proxy-Authorization` header that it wants.
-    pub authorization: Option<String>,
 }
 
 /// A bound egress proxy.
@@ -162,9 +155,9 @@ impl Connection<'_> {
             answer_and_close(&mut self.client, &plain_answer(502, "Bad Gateway", &text)).await;
             return false;
         }
-        match target {
-            Target::Tunnel(authority) if self.shared.config.parent.is_none() => {
-                self.open_tunnel(record, &authority).await;
+        match &target {
+            Target::Tunnel(authority) if self.shared.config.parents.for_target(&target).is_none() => {
+                self.open_tunnel(record, authority).await;
                 false
             }
             Target::Tunnel(_) | Target::Plain { .. } => self.exchange(head, &target, record).await,
@@ -174,7 +167,8 @@ impl Connection<'_> {
     /// Sees to it that `origin` is connected to where the call goes.
     async fn connect_to(&mut self, target: &Target) -> Result<(), String> {
         let config = &self.shared.config;
-        let authority = config.parent.as_ref().map_or_else(|| target.authority(), |parent| &parent.authority);
+        let authority =
+            config.parents.for_target(target).map_or_else(|| target.authority(), |parent| &parent.authority);
         if self.origin.as_ref().is_some_and(|origin| origin.authority == *authority) {
             return Ok(());
         }
@@ -191,7 +185,7 @@ impl Connection<'_> {
     async fn exchange(&mut self, head: &RequestHead, target: &Target, mut record: CallRecord) -> bool {
         let Some(origin) = self.origin.as_mut() else { return false };
         let outgoing = Outgoing {
-            head: target::outgoing_head(head, target, self.shared.config.parent.as_ref()),
+            head: target::outgoing_head(head, target, self.shared.config.parents.for_target(target)),
             method: &head.method,
             framing: head.framing,
         };

@@ -42,7 +42,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Binds a listener; `purpose` names it in the error.
 pub(crate) async fn bind(purpose: &'static str, address: SocketAddr) -> Result<TcpListener, RecorderError> {
-    TcpListener::bind(address).await.map_err(|source| RecorderError::Listen { purpose, address, source })
+    TcpListener::bind(address).await.map_err(|source| RecorderError::Listen {
+        purpose,
+        address: address.to_string(),
+        source,
+    })
 }
 
 /// Serves connections until `shutdown`, then waits for those under way, at most for `limits.drain`.

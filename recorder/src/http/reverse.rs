@@ -23,7 +23,7 @@ use super::traceparent;
 use super::wire::{Peer, tunnel};
 use crate::error::RecorderError;
 use crate::redaction::Redactor;
-use crate::sink::EventSink;
+use txray_store::sink::EventSink;
 
 /// What a reverse proxy is to do.
 #[derive(Debug, Clone)]

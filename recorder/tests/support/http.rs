@@ -12,13 +12,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use txray_recorder::http::ProxyLimits;
-use txray_recorder::http::egress::{Answerer, EgressConfig, EgressProxy, ParentProxy};
+use txray_recorder::http::egress::{Answerer, EgressConfig, EgressProxy, ParentProxies, ParentProxy};
 use txray_recorder::http::reverse::{ReverseProxy, ReverseProxyConfig};
 use txray_recorder::redaction::Redactor;
 use txray_store::event::{Body, Event, ExternalCall, RequestFinished, RequestStarted};
 use txray_store::ids::SourceId;
 
-use txray_recorder::sink::EventSink;
+use txray_store::sink::EventSink;
 
 /// How long any step of a test may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -342,7 +342,7 @@ impl Egress {
             source: SourceId(1),
             limits: ProxyLimits::default(),
             redactor: Arc::new(Redactor::random()),
-            parent,
+            parents: ParentProxies { plain: parent, tunnel: None },
             answerer,
         };
         let proxy = EgressProxy::bind(config, sink).await.unwrap();

@@ -12,7 +12,7 @@ use crate::http::head::{RequestHead, ResponseHead, first};
 use crate::http::tee::BodyTee;
 use crate::http::traceparent;
 use crate::redaction::Redactor;
-use crate::sink::EventSink;
+use txray_store::sink::EventSink;
 
 /// A call under way. Its event is recorded exactly once, at its end or when this is dropped.
 pub(super) struct CallRecord {

@@ -12,7 +12,7 @@ use crate::http::exchange::ResponseSeen;
 use crate::http::head::{RequestHead, first};
 use crate::http::tee::BodyTee;
 use crate::redaction::Redactor;
-use crate::sink::EventSink;
+use txray_store::sink::EventSink;
 
 /// A request under way. Each of its events is recorded exactly once: its end also when this is dropped, which is what
 /// happens to an exchange that is cut off.

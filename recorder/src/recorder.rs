@@ -1,0 +1,158 @@
+//! Starts everything, starts the application, and stops in order.
+//!
+//! [`Recorder`] is the recording itself: started, asked for its addresses, stopped. [`record`] is what the command does: a
+//! recorder, the application as its child, and signals.
+//!
+//! The order of the start is that of dependence: the trace, then change capture with its base copy, then the proxies, then the
+//! application, so that nothing that the application does is missed. The order of the stop is the reverse.
+
+mod application;
+mod borders;
+mod config;
+mod database_url;
+mod preflight;
+mod progress;
+mod run;
+mod signals;
+mod summary;
+
+use std::net::SocketAddr;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use txray_store::error::StoreError;
+use txray_store::recording::{Recording, RecordingOptions};
+use txray_store::sink::EventSink;
+
+pub use self::config::{
+    AppCommand, HttpPair, ParsePairError, PgPair, ProgressListener, RecorderConfig, RecorderLimits, parse_listen,
+};
+pub use self::database_url::{DatabaseUrl, ParseDatabaseUrlError};
+pub use self::progress::Progress;
+pub use self::run::record;
+pub use self::summary::{RecordSummary, RecordedCounts};
+
+use self::borders::Borders;
+use self::summary::directory_bytes;
+use crate::error::RecorderError;
+
+/// A running recording. Dropping it leaves the trace as a killed process would; [`Recorder::stop`] is the orderly way.
+pub struct Recorder {
+    config: RecorderConfig,
+    recording: Recording,
+    borders: Borders,
+    proxies: JoinSet<()>,
+    shutdown: CancellationToken,
+    /// Cancelled by an impatient user: what still runs is cut.
+    hurry: CancellationToken,
+}
+
+impl Recorder {
+    /// Checks everything, creates the trace and starts to record. Returns when the proxies listen and the base copies are
+    /// complete, or have been waited for long enough. Does not start the configuration's command: [`record`] does.
+    ///
+    /// Dropping the future leaves a trace without an orderly end.
+    pub async fn start(config: RecorderConfig) -> Result<Recorder, RecorderError> {
+        Recorder::start_until(config, &CancellationToken::new()).await
+    }
+
+    /// The same, waiting for base copies no longer than until `impatient` is cancelled.
+    async fn start_until(config: RecorderConfig, impatient: &CancellationToken) -> Result<Recorder, RecorderError> {
+        preflight::check(&config).await?;
+        let recording = Recording::create(&config.out, RecordingOptions::default())
+            .map_err(|source| trace_error(&config, source))?;
+        let (mut proxies, shutdown) = (JoinSet::new(), CancellationToken::new());
+        let started = borders::start(&config, &recording.sink(), &mut proxies, &shutdown, impatient).await;
+        let borders = match started {
+            Ok(borders) => borders,
+            Err(error) => {
+                discard(recording);
+                return Err(error);
+            }
+        };
+        config.tell(Progress::Recording { trace: config.out.clone() });
+        Ok(Recorder { config, recording, borders, proxies, shutdown, hurry: CancellationToken::new() })
+    }
+
+    /// Where the HTTP proxy of that number in the configuration listens.
+    pub fn http_addr(&self, index: usize) -> Option<SocketAddr> {
+        self.borders.http.get(index).copied()
+    }
+
+    /// Where the PostgreSQL proxy of that number in the configuration listens.
+    pub fn pg_addr(&self, index: usize) -> Option<SocketAddr> {
+        self.borders.pg.get(index).copied()
+    }
+
+    /// The connection string that leads to the database of that number through its proxy.
+    pub fn pg_url(&self, index: usize) -> Option<String> {
+        let pair = self.config.pg.get(index)?;
+        Some(pair.url.through(self.pg_addr(index)?))
+    }
+
+    /// Where the egress proxy listens.
+    pub fn egress_addr(&self) -> Option<SocketAddr> {
+        self.borders.egress
+    }
+
+    /// Environment variables that lead an application to the proxies: name, and value or none to unset it.
+    pub fn application_environment(&self) -> Vec<(&'static str, Option<String>)> {
+        let pg = self.config.pg.first().map(|pair| &pair.url).zip(self.pg_addr(0));
+        application::environment(pg, self.borders.egress)
+    }
+
+    /// Where further events of this recording go.
+    pub fn sink(&self) -> EventSink {
+        self.recording.sink()
+    }
+
+    /// Ends the recording in order: the proxies let what is under way end, change capture catches up, the trace is completed.
+    pub async fn stop(mut self) -> Result<RecordSummary, RecorderError> {
+        self.config.tell(Progress::Stopping);
+        self.shutdown.cancel();
+        let drained = async { while self.proxies.join_next().await.is_some() {} };
+        let cut = tokio::select! {
+            () = drained => false,
+            () = self.hurry.cancelled() => true,
+        };
+        if cut {
+            self.proxies.shutdown().await;
+        }
+        self.borders.stop_captures(self.config.limits.capture_stop).await;
+        self.config.tell(Progress::Sealing);
+        let config = self.config;
+        let recording = self.recording;
+        let finished = tokio::task::spawn_blocking(move || finish(&config, recording)).await;
+        finished.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+}
+
+/// Completes the trace and counts what is in it.
+fn finish(config: &RecorderConfig, recording: Recording) -> Result<RecordSummary, RecorderError> {
+    let finished = recording.finish().map_err(|source| trace_error(config, source))?;
+    let counts = RecordedCounts::of(&config.out)
+        .inspect_err(|error| tracing::warn!(%error, "could not count what was recorded"))
+        .ok();
+    Ok(RecordSummary {
+        trace: config.out.clone(),
+        bytes: directory_bytes(&config.out),
+        events: finished.counters.events,
+        dropped: finished.counters.dropped,
+        counts,
+        unsealed: finished.unsealed.map(|error| error.to_string()),
+        application: None,
+    })
+}
+
+/// Removes a trace that holds nothing because the recorder could not start.
+fn discard(recording: Recording) {
+    let path = recording.path().to_owned();
+    drop(recording);
+    if let Err(error) = std::fs::remove_dir_all(&path) {
+        tracing::debug!(%error, "could not remove the trace of a recording that did not start");
+    }
+}
+
+fn trace_error(config: &RecorderConfig, source: StoreError) -> RecorderError {
+    RecorderError::Trace { path: config.out.clone(), source: Box::new(source) }
+}

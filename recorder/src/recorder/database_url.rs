@@ -1,0 +1,261 @@
+//! The database's address as users give it, and as the application gets it: with the proxy's address in its place.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::Host;
+
+/// Query parameters that say where the server is.
+const ADDRESS_PARAMETERS: [&str; 3] = ["host", "hostaddr", "port"];
+
+/// Query parameters that [`Config`] knows; others are the application's driver's own and stay in its URL.
+const KNOWN_PARAMETERS: [&str; 9] =
+    ["host", "hostaddr", "port", "user", "password", "dbname", "options", "sslmode", "connect_timeout"];
+
+/// A PostgreSQL connection string: a URL (`postgres://…`, also with a driver as in `postgresql+asyncpg://…`), or libpq's
+/// `key=value` words. Holds credentials: its `Debug` and [`DatabaseUrl::describe`] leave them out.
+#[derive(Clone)]
+pub struct DatabaseUrl {
+    text: String,
+    config: Config,
+}
+
+/// Text that is not a connection string. Leaves out the text, which may hold credentials.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the database's address is not a PostgreSQL connection string: {reason}")]
+pub struct ParseDatabaseUrlError {
+    /// Why not.
+    pub reason: String,
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = ParseDatabaseUrlError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = |reason: &str| ParseDatabaseUrlError { reason: reason.to_owned() };
+        let config = match text.split_once("://") {
+            Some((scheme, rest)) => {
+                let plain = scheme.split('+').next().unwrap_or(scheme);
+                if plain != "postgres" && plain != "postgresql" {
+                    return Err(error("the URL does not begin with postgres://"));
+                }
+                let (base, parameters) = split_query(rest);
+                for_driver(base, &parameters).parse::<Config>()
+            }
+            None => text.parse::<Config>(),
+        };
+        // The driver's message quotes values.
+        let mut config = config.map_err(|_| error("a part of it is malformed"))?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            config.host("localhost");
+        }
+        Ok(DatabaseUrl { text: text.to_owned(), config })
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({})", self.describe())
+    }
+}
+
+impl DatabaseUrl {
+    /// As the driver understands it.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Server and database, without credentials: `127.0.0.1:5432/orders`, `/run/postgresql:5432/orders`.
+    pub fn describe(&self) -> String {
+        let host = match (self.config.get_hosts().first(), self.config.get_hostaddrs().first()) {
+            (Some(Host::Tcp(host)), _) if host.contains(':') => format!("[{host}]"),
+            (Some(Host::Tcp(host)), _) => host.clone(),
+            (Some(Host::Unix(directory)), _) => directory.display().to_string(),
+            (None, Some(address)) => address.to_string(),
+            (None, None) => "localhost".to_owned(),
+        };
+        let port = self.config.get_ports().first().copied().unwrap_or(5432);
+        match self.config.get_dbname() {
+            Some(database) => format!("{host}:{port}/{database}"),
+            None => format!("{host}:{port}"),
+        }
+    }
+
+    /// The connection string that the application gets: everything as given, but the proxy's address.
+    pub fn through(&self, proxy: SocketAddr) -> String {
+        let Some((scheme, rest)) = self.text.split_once("://") else { return self.words_as_url(proxy) };
+        let (base, parameters) = split_query(rest);
+        let (authority, path) = match base.find('/') {
+            Some(at) => base.split_at(at),
+            None => (base, ""),
+        };
+        let user = authority.rsplit_once('@').map(|(user, _)| format!("{user}@")).unwrap_or_default();
+        let kept: Vec<&str> =
+            parameters.into_iter().filter(|pair| !ADDRESS_PARAMETERS.contains(&name_of(pair))).collect();
+        let query = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
+        format!("{scheme}://{user}{proxy}{path}{query}")
+    }
+
+    /// `key=value` words as a URL.
+    fn words_as_url(&self, proxy: SocketAddr) -> String {
+        let mut url = "postgres://".to_owned();
+        if let Some(user) = self.config.get_user() {
+            url.push_str(&encoded(user.as_bytes()));
+            if let Some(password) = self.config.get_password() {
+                url.push(':');
+                url.push_str(&encoded(password));
+            }
+            url.push('@');
+        }
+        url.push_str(&proxy.to_string());
+        if let Some(database) = self.config.get_dbname() {
+            url.push('/');
+            url.push_str(&encoded(database.as_bytes()));
+        }
+        url
+    }
+
+    /// Environment variables by which libpq and its kin find the proxy: name, and value or none to unset it.
+    pub fn environment(&self, proxy: SocketAddr) -> Vec<(&'static str, Option<String>)> {
+        let mut variables = vec![
+            ("DATABASE_URL", Some(self.through(proxy))),
+            ("PGHOST", Some(proxy.ip().to_string())),
+            ("PGPORT", Some(proxy.port().to_string())),
+            // Either would lead past the proxy.
+            ("PGHOSTADDR", None),
+            ("PGSERVICE", None),
+        ];
+        if let Some(user) = self.config.get_user() {
+            variables.push(("PGUSER", Some(user.to_owned())));
+        }
+        if let Some(database) = self.config.get_dbname() {
+            variables.push(("PGDATABASE", Some(database.to_owned())));
+        }
+        if let Some(password) = self.config.get_password() {
+            variables.push(("PGPASSWORD", Some(String::from_utf8_lossy(password).into_owned())));
+        }
+        variables
+    }
+}
+
+/// The URL as `Config` reads it like libpq does: parameters that name the server stand in for the authority's, those that it
+/// does not know are left out.
+fn for_driver(base: &str, parameters: &[&str]) -> String {
+    let (authority, path) = base.split_at(base.find('/').unwrap_or(base.len()));
+    let (user, server) = match authority.rsplit_once('@') {
+        Some((user, server)) => (format!("{user}@"), server),
+        None => (String::new(), authority),
+    };
+    let given = |name| parameters.iter().any(|pair| name_of(pair) == name);
+    let (host, port) = match server.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (server, None),
+    };
+    let mut query: Vec<String> = parameters
+        .iter()
+        .filter(|pair| KNOWN_PARAMETERS.contains(&name_of(pair)))
+        // What `Config` reads of `sslmode` has three values; the stricter ones ask for TLS, too.
+        .map(|pair| pair.replace("=verify-full", "=require").replace("=verify-ca", "=require"))
+        .collect();
+    let replaced = given("host") || given("hostaddr");
+    if !host.is_empty() && !replaced && given("port") {
+        // The driver adds a default port for a host without one, and would then have two.
+        query.insert(0, format!("host={host}"));
+    } else if !replaced {
+        return format!("postgres://{user}{server}{path}?{}", query.join("&"));
+    }
+    if let Some(port) = port.filter(|_| !given("port")) {
+        query.push(format!("port={port}"));
+    }
+    format!("postgres://{user}{path}?{}", query.join("&"))
+}
+
+fn split_query(rest: &str) -> (&str, Vec<&str>) {
+    match rest.split_once('?') {
+        Some((base, query)) => (base, query.split('&').filter(|pair| !pair.is_empty()).collect()),
+        None => (rest, Vec::new()),
+    }
+}
+
+fn name_of(pair: &str) -> &str {
+    pair.split_once('=').map_or(pair, |(name, _)| name)
+}
+
+/// Percent-encodes everything but unreserved characters (RFC 3986, section 2.3).
+fn encoded(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for &byte in bytes {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+            text.push('%');
+            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            text.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxy() -> SocketAddr {
+        "127.0.0.1:6432".parse().unwrap()
+    }
+
+    #[test]
+    fn the_application_gets_everything_but_the_address() {
+        let check = |text: &str, described: &str, through: &str| {
+            let url: DatabaseUrl = text.parse().unwrap();
+            assert_eq!(url.describe(), described, "{text}");
+            assert_eq!(url.through(proxy()), through, "{text}");
+        };
+        check("postgres://db/app", "db:5432/app", "postgres://127.0.0.1:6432/app");
+        check("postgres://u:p%40ss@db:5433/app", "db:5433/app", "postgres://u:p%40ss@127.0.0.1:6432/app");
+        check(
+            "postgresql://u@/app?host=/run/postgresql&application_name=x",
+            "/run/postgresql:5432/app",
+            "postgresql://u@127.0.0.1:6432/app?application_name=x",
+        );
+        check(
+            "postgresql+asyncpg://u@db/app?pool_size=5&port=5434&sslmode=verify-full",
+            "db:5434/app",
+            "postgresql+asyncpg://u@127.0.0.1:6432/app?pool_size=5&sslmode=verify-full",
+        );
+        check("postgres://u@db:5433/app?host=other", "other:5433/app", "postgres://u@127.0.0.1:6432/app");
+        check("postgres://u@db:5433/app?port=6", "db:6/app", "postgres://u@127.0.0.1:6432/app");
+        check("postgres://%2Frun%2Fpg/app", "/run/pg:5432/app", "postgres://127.0.0.1:6432/app");
+        check("postgres://u@[::1]:5/a", "[::1]:5/a", "postgres://u@127.0.0.1:6432/a");
+        check("postgres://", "localhost:5432", "postgres://127.0.0.1:6432");
+        check(
+            "host=db port=5433 user=u password='p @s' dbname=app",
+            "db:5433/app",
+            "postgres://u:p%20%40s@127.0.0.1:6432/app",
+        );
+    }
+
+    #[test]
+    fn what_is_no_connection_string_is_refused_without_quoting_it() {
+        for text in ["mysql://u:s3cr3t@db/app", "postgres://u:s3cr3t@db:port/app", "s3cr3t"] {
+            let error = text.parse::<DatabaseUrl>().unwrap_err();
+            assert!(!error.to_string().contains("s3cr3t"), "{error}");
+        }
+        let url: DatabaseUrl = "postgres://u:s3cr3t@db/app".parse().unwrap();
+        assert!(!format!("{url:?}").contains("s3cr3t"));
+    }
+
+    #[test]
+    fn libpq_finds_the_proxy() {
+        let url: DatabaseUrl = "postgres://u:p%40@db:5433/app".parse().unwrap();
+        let variables = url.environment(proxy());
+        let value = |name| variables.iter().find(|(other, _)| *other == name).and_then(|(_, value)| value.as_deref());
+        assert_eq!(value("DATABASE_URL"), Some("postgres://u:p%40@127.0.0.1:6432/app"));
+        assert_eq!((value("PGHOST"), value("PGPORT")), (Some("127.0.0.1"), Some("6432")));
+        assert_eq!((value("PGUSER"), value("PGPASSWORD"), value("PGDATABASE")), (Some("u"), Some("p@"), Some("app")));
+        assert!(variables.contains(&("PGHOSTADDR", None)));
+    }
+}
