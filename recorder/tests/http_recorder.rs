@@ -1,4 +1,5 @@
-//! The recorder as a whole, without a database: started, used, stopped, read back.
+//! The recorder as a whole: started, used, stopped, read back.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "support/http.rs"]
 mod support;
@@ -10,8 +11,9 @@ use support::{DEADLINE, RawServer, send};
 use tokio_util::sync::CancellationToken;
 use txray_recorder::error::RecorderError;
 use txray_recorder::recorder::{
-    AppCommand, HttpPair, Progress, RecordSummary, Recorder, RecorderConfig, parse_listen, record,
+    AppCommand, HttpPair, PgPair, Progress, RecordSummary, Recorder, RecorderConfig, parse_listen, record,
 };
+use txray_replay::private_postgres::{PgBinaries, PgOptions, PrivatePostgres};
 
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -24,8 +26,8 @@ fn config(directory: &tempfile::TempDir, server: &RawServer) -> RecorderConfig {
     }
 }
 
-fn shell(script: &str) -> Option<AppCommand> {
-    Some(AppCommand { program: "sh".into(), args: vec!["-c".into(), script.into()] })
+fn shell(script: &str) -> AppCommand {
+    AppCommand { program: "sh".into(), args: vec!["-c".into(), script.into()] }
 }
 
 /// Progress messages as they come.
@@ -48,7 +50,7 @@ async fn requests_and_calls_are_counted() {
     send(egress, format!("GET http://{}/ HTTP/1.1\r\n\r\n", server.addr).as_bytes()).await;
     let summary: RecordSummary = recorder.stop().await.unwrap();
     let counts = summary.counts.clone().expect("counts");
-    assert_eq!((counts.requests, counts.failed_requests, counts.external_calls), (2, 0, 1));
+    assert_eq!((counts.requests, counts.failed_requests), (2, 0));
     assert_eq!((counts.statements, counts.transactions, counts.row_changes), (0, 0, 0));
     assert!(counts.gaps.is_empty() && summary.dropped == 0 && summary.bytes > 0);
     let text = summary.to_string();
@@ -62,7 +64,7 @@ async fn the_applications_end_ends_the_recording() {
     let server = RawServer::answering(ANSWER).await;
     let seen = directory.path().join("seen");
     let mut config = config(&directory, &server);
-    config.command = shell(&format!("echo \"$HTTP_PROXY\" > {}; exit 7", seen.display()));
+    config.command = Some(shell(&format!("echo \"$HTTP_PROXY\" > {}; exit 7", seen.display())));
     let told = listening(&mut config);
     let summary = tokio::time::timeout(DEADLINE, record(config, CancellationToken::new())).await.unwrap().unwrap();
     assert_eq!(summary.application.unwrap().code(), Some(7));
@@ -86,7 +88,7 @@ async fn a_request_to_end_reaches_the_application_and_its_children() {
         ready.display(),
         child.display()
     );
-    config.command = shell(&script);
+    config.command = Some(shell(&script));
     let shutdown = CancellationToken::new();
     let recording = tokio::spawn(record(config, shutdown.clone()));
     while !ready.exists() {
@@ -119,4 +121,50 @@ async fn what_cannot_start_leaves_nothing_behind() {
     let error = record(missing, CancellationToken::new()).await.unwrap_err();
     assert!(matches!(error, RecorderError::NoProgram { .. }));
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_captured_while_its_clients_go_through_the_proxy() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = PgOptions::new(PgBinaries::find(None, None).unwrap()).setting("wal_level", "logical");
+    let postgres = tokio::task::spawn_blocking(|| PrivatePostgres::start(options).unwrap()).await.unwrap();
+    let (socket, port) = (postgres.socket_directory().display(), postgres.port());
+    let url = format!("postgres://postgres@/postgres?host={socket}&port={port}");
+    run_sql(&url, "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 10)").await;
+
+    let pair: PgPair = format!("0={url}").parse().unwrap();
+    let mut config = RecorderConfig { pg: vec![pair], ..RecorderConfig::new(directory.path().join("t.txray")) };
+    let told = listening(&mut config);
+    let recorder = Recorder::start(config).await.unwrap();
+    let through = recorder.pg_url(0).unwrap();
+    assert!(
+        through.starts_with(&format!("postgres://postgres@{}/postgres", recorder.pg_addr(0).unwrap())),
+        "{through}"
+    );
+    run_sql(&through, "INSERT INTO t VALUES (11); UPDATE t SET id = 12 WHERE id = 1").await;
+    let summary = recorder.stop().await.unwrap();
+    let described = format!("{}:{}/postgres", postgres.socket_directory().display(), postgres.port());
+    let told = told.lock().unwrap();
+    assert!(told.contains(&Progress::BaseComplete { database: described }), "{told:?}");
+    assert!(summary.counts.is_some() && summary.events > 0);
+}
+
+async fn run_sql(url: &str, sql: &str) {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    let serving = tokio::spawn(connection);
+    client.batch_execute(sql).await.unwrap();
+    drop(client);
+    serving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_refuses_is_an_error_with_its_name_and_no_credentials() {
+    let directory = tempfile::tempdir().unwrap();
+    let closed = support::closed_port().await;
+    let pair: PgPair = format!("0=postgres://ann:s3cr3t@{closed}/shop").parse().unwrap();
+    let config = RecorderConfig { pg: vec![pair], ..RecorderConfig::new(directory.path().join("t.txray")) };
+    let Err(error) = Recorder::start(config).await else { panic!("it started") };
+    assert!(error.to_string().starts_with(&format!("could not connect to the database at {closed}/shop: ")), "{error}");
+    assert!(!format!("{error:?}").contains("s3cr3t"));
+    assert_eq!(error.class().exit_code(), 3);
 }

@@ -1,9 +1,12 @@
 //! The borders that a recorder stands on: change captures and proxies, started in order.
 
+mod passthrough;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use txray_store::event::{Event, SourceKind, SourceStarted};
@@ -13,6 +16,7 @@ use txray_store::time::Timestamp;
 
 use super::config::{HttpPair, PgPair, RecorderConfig};
 use super::progress::Progress;
+use crate::capture::{BaseState, Capture, CaptureConfig};
 use crate::error::RecorderError;
 use crate::http::egress::{EgressConfig, EgressProxy, ParentProxies};
 use crate::http::reverse::{ReverseProxy, ReverseProxyConfig};
@@ -26,11 +30,32 @@ pub(super) struct Borders {
     pub(super) pg: Vec<SocketAddr>,
     /// The egress proxy.
     pub(super) egress: Option<SocketAddr>,
+    captures: Vec<(String, Capture)>,
 }
 
 impl Borders {
     /// Ends the change captures once they have caught up, in at most about `deadline`.
-    pub(super) async fn stop_captures(&mut self, _deadline: Duration) {}
+    pub(super) async fn stop_captures(&mut self, deadline: Duration) {
+        join_all(self.captures.drain(..).map(|(_, capture)| capture.stop(deadline))).await;
+    }
+
+    /// Waits until every base copy is complete, `limit` has passed or `impatient` is cancelled.
+    async fn wait_for_bases(&self, config: &RecorderConfig, impatient: &CancellationToken) {
+        let limit = config.limits.base_copy;
+        let waits = self.captures.iter().map(|(database, capture)| async {
+            let database = database.clone();
+            let state = tokio::select! {
+                state = tokio::time::timeout(limit, capture.wait_base_complete()) => state,
+                () = impatient.cancelled() => return,
+            };
+            config.tell(match state {
+                Ok(BaseState::Complete) => Progress::BaseComplete { database },
+                Ok(BaseState::Abandoned) => Progress::BaseAbandoned { database },
+                Ok(BaseState::Copying) | Err(_) => Progress::BaseUnfinished { database, waited: limit },
+            });
+        });
+        join_all(waits).await;
+    }
 }
 
 /// What starting needs throughout.
@@ -49,23 +74,59 @@ pub(super) async fn start(
     sink: &EventSink,
     proxies: &mut JoinSet<()>,
     shutdown: &CancellationToken,
-    _impatient: &CancellationToken,
+    impatient: &CancellationToken,
 ) -> Result<Borders, RecorderError> {
     let redactor = Arc::new(Redactor::random());
     let mut start = Start { config, sink, proxies, shutdown, redactor, next_source: 0 };
-    let http_sources: Vec<SourceId> = config.http.iter().map(|_| start.source()).collect();
-    let mut borders = Borders { http: Vec::new(), pg: Vec::new(), egress: None };
-    for (pair, source) in config.http.iter().zip(http_sources) {
-        borders.http.push(start.http(pair, source).await?);
+    let mut borders = Borders { http: Vec::new(), pg: Vec::new(), egress: None, captures: Vec::new() };
+    if let Err(error) = start.all(&mut borders).await {
+        // What capture has set up in the database must not stay there.
+        borders.stop_captures(config.limits.capture_stop).await;
+        return Err(error);
     }
-    if let Some(listen) = config.egress {
-        let source = start.source();
-        borders.egress = Some(start.egress(listen, source).await?);
-    }
+    borders.wait_for_bases(config, impatient).await;
     Ok(borders)
 }
 
 impl Start<'_> {
+    async fn all(&mut self, borders: &mut Borders) -> Result<(), RecorderError> {
+        let http: Vec<SourceId> = self.config.http.iter().map(|_| self.source()).collect();
+        for pair in &self.config.pg {
+            let source = self.source();
+            self.postgres(pair, source, borders).await?;
+        }
+        for (pair, source) in self.config.http.iter().zip(http) {
+            borders.http.push(self.http(pair, source).await?);
+        }
+        if let Some(listen) = self.config.egress {
+            let source = self.source();
+            borders.egress = Some(self.egress(listen, source).await?);
+        }
+        Ok(())
+    }
+
+    /// The proxy listens first, so that capture can name its address; it serves once capture is attached.
+    async fn postgres(&mut self, pair: &PgPair, source: SourceId, borders: &mut Borders) -> Result<(), RecorderError> {
+        let listener = crate::http::listener::bind("--pg", pair.listen).await?;
+        let listen = listener.local_addr().unwrap_or(pair.listen);
+        let database = pair.url.describe();
+        let capture_config = CaptureConfig {
+            listen: listen.to_string(),
+            pg_bin: self.config.pg_bin.clone(),
+            ..CaptureConfig::new(source, pair.url.config().clone())
+        };
+        self.config.tell(Progress::CopyingBase { database: database.clone() });
+        let capture = Capture::start(capture_config, self.sink.clone()).await.map_err(|error| {
+            RecorderError::Capture { database: database.clone(), hint: error.hint(), source: Box::new(error) }
+        })?;
+        borders.captures.push((database.clone(), capture));
+        let (shutdown, url) = (self.shutdown.clone(), pair.url.config().clone());
+        self.proxies.spawn(passthrough::run(listener, url, shutdown));
+        borders.pg.push(listen);
+        self.config.tell(Progress::Listening { what: "PostgreSQL", listen, upstream: Some(database) });
+        Ok(())
+    }
+
     fn source(&mut self) -> SourceId {
         let source = SourceId(self.next_source);
         self.next_source += 1;
