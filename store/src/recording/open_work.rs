@@ -1,16 +1,19 @@
 //! What is still open when a log is rotated, and is therefore restated at the head of the next one.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::event::{Event, RelationDescribed, RequestBodyReceived, RequestStarted, SessionStarted, TransactionOutcome};
 use crate::ids::{Oid, RequestId, SessionId, SourceId, Xid};
+use crate::time::Timestamp;
 
 /// Most requests, and most sessions, that are kept. Beyond that the oldest is given up: that many are only ever open
 /// when their ends were dropped.
 const MOST_OPEN: usize = 1 << 16;
 
-/// Most transaction ids whose commits are waited for.
-const MOST_AWAITED: usize = 1 << 12;
+/// How long after a commit its changes have surely come through the change stream: a border in between would keep the
+/// statements of a transaction apart from its changes.
+const SETTLING: Duration = Duration::from_millis(200);
 
 /// Requests and sessions that began and did not end, and every relation's latest description.
 #[derive(Debug, Default)]
@@ -20,10 +23,8 @@ pub(crate) struct OpenWork {
     relations: BTreeMap<(SourceId, Oid), RelationDescribed>,
     /// Transactions of which some changes came, but not the commit.
     partial: BTreeSet<(SourceId, Xid)>,
-    /// Commits that the proxy saw and the change stream did not yet bring.
-    awaited: HashSet<Xid>,
-    /// Whether a change stream is captured at all.
-    streaming: bool,
+    /// The latest commit that the proxy saw.
+    last_commit: Option<Timestamp>,
     /// How many were given up.
     given_up: u64,
 }
@@ -58,34 +59,27 @@ impl OpenWork {
             Event::RelationDescribed(described) => {
                 self.relations.insert((described.source, described.oid), described.clone());
             }
-            Event::TransactionFinished(finished) => {
-                if let (true, TransactionOutcome::Committed, Some(xid)) =
-                    (self.streaming, finished.outcome, finished.xid)
-                    && self.awaited.len() < MOST_AWAITED
-                {
-                    self.awaited.insert(xid);
-                }
+            Event::TransactionFinished(finished) if finished.outcome == TransactionOutcome::Committed => {
+                self.last_commit = self.last_commit.max(Some(finished.finished));
             }
             Event::RowChanges(changes) => {
                 self.partial.insert((changes.source, changes.xid));
             }
             Event::CommitSeen(commit) => {
-                self.streaming = true;
                 self.partial.remove(&(commit.source, commit.xid));
-                self.awaited.remove(&commit.xid);
             }
             _ => {}
         }
     }
 
     /// Whether nothing spans this moment: the best place for a log's border.
-    pub(crate) fn is_calm(&self) -> bool {
-        self.requests.is_empty() && self.partial.is_empty() && self.awaited.is_empty()
+    pub(crate) fn is_calm(&self, now: Timestamp) -> bool {
+        let settled = self.last_commit.is_none_or(|commit| now.since(commit) >= SETTLING);
+        settled && self.requests.is_empty() && self.partial.is_empty()
     }
 
-    /// A border is drawn: what has not come by now is no longer waited for.
-    pub(crate) fn forget_awaited(&mut self) {
-        self.awaited.clear();
+    /// A border was drawn: what it cut apart need not be waited for again.
+    pub(crate) fn border_drawn(&mut self) {
         self.partial.clear();
     }
 
@@ -103,5 +97,79 @@ impl OpenWork {
     /// How many requests and sessions were given up since the last call.
     pub(crate) fn take_given_up(&mut self) -> u64 {
         std::mem::take(&mut self.given_up)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Isolation, TransactionFinished, TransactionKind};
+    use crate::ids::TransactionId;
+    use crate::test_events::{
+        insert, relation_described, request_finished, request_started, session_ended, session_started,
+    };
+
+    fn committed(at: i64, outcome: TransactionOutcome) -> Event {
+        Event::TransactionFinished(TransactionFinished {
+            id: TransactionId(1),
+            session: SessionId(1),
+            started: Timestamp(at),
+            finished: Timestamp(at),
+            kind: TransactionKind::Implicit,
+            isolation: Isolation::ReadCommitted,
+            outcome,
+            xid: None,
+            statement_count: 1,
+        })
+    }
+
+    #[test]
+    fn is_calm_when_nothing_spans_the_moment() {
+        let check = |events: &[Event], now: i64, calm: bool| {
+            let mut open = OpenWork::default();
+            for event in events {
+                open.observe(event);
+            }
+            assert_eq!(open.is_calm(Timestamp(now)), calm, "{events:?} at {now}");
+        };
+        let [changes, commit] = insert(1, 5);
+        check(&[], 10, true);
+        check(&[session_started(1, 1)], 10, true);
+        check(&[request_started(1, 1)], 10, false);
+        check(&[request_started(1, 1), request_finished(1, 2)], 10, true);
+        check(std::slice::from_ref(&changes), 10, false);
+        check(&[changes, commit], 10, true);
+        check(&[committed(5, TransactionOutcome::Committed)], 10, false);
+        check(&[committed(5, TransactionOutcome::Committed)], 200_005, true);
+        check(&[committed(5, TransactionOutcome::RolledBack)], 10, true);
+    }
+
+    #[test]
+    fn restates_what_is_open_and_what_relations_look_like() {
+        let mut open = OpenWork::default();
+        for event in [
+            session_started(1, 1),
+            session_started(2, 1),
+            request_started(1, 2),
+            relation_described(3),
+            request_started(2, 4),
+            session_ended(1, 5),
+            request_finished(1, 6),
+            relation_described(7),
+        ] {
+            open.observe(&event);
+        }
+        let restated: Vec<Event> = open.restatement().collect();
+        assert_eq!(restated, [relation_described(7), session_started(2, 1), request_started(2, 4)]);
+    }
+
+    #[test]
+    fn requests_that_never_end_are_bounded() {
+        let mut open = OpenWork::default();
+        for id in 0..=MOST_OPEN as u64 + 1 {
+            open.observe(&request_started(id, 1));
+        }
+        assert_eq!((open.take_given_up(), open.take_given_up()), (2, 0));
+        assert_eq!(open.restatement().count(), MOST_OPEN);
     }
 }

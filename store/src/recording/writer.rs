@@ -170,7 +170,7 @@ impl Writer {
     fn rotate_when_due(&mut self) {
         let size = self.log.total_bytes().saturating_sub(self.head_bytes);
         let limit = self.parts.options.log_bytes;
-        let due = size >= limit && (self.open.is_calm() || size >= limit + limit / 2);
+        let due = size >= limit && (self.open.is_calm(Timestamp::now()) || size >= limit + limit / 2);
         if !due || self.log.is_in_trouble() || Instant::now() < self.next_rotation {
             return;
         }
@@ -186,7 +186,7 @@ impl Writer {
             create_log(&parts.trace, parts.trace_id, *number + 1, open.restatement()).map_err(io::Error::other)
         })?;
         self.head_bytes = self.log.total_bytes();
-        self.open.forget_awaited();
+        self.open.border_drawn();
         // Without a sealer the log waits for a later seal.
         let _ = self.parts.finished_logs.send(self.number);
         self.number += 1;
