@@ -8,6 +8,7 @@
 pub mod copy_text;
 pub mod error;
 pub mod event;
+pub mod export;
 pub mod ids;
 pub mod ingest;
 pub mod log;

@@ -20,7 +20,7 @@ mod restore;
 mod sql;
 mod statements;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod totals;
 mod transactions;
 mod versions;
@@ -31,6 +31,9 @@ mod visible_set;
 pub use error::QueryError;
 pub use filter::{CallFilter, ChangeFilter, DEFAULT_LIMIT, RequestFilter, StatementFilter, TransactionFilter};
 pub use lineage::LineageFilter;
+pub(crate) use lineage::{each_access, lineage_range};
 pub use moments::ResolvedPosition;
+pub(crate) use relations::latest_relations;
 pub use restore::CommitRange;
+pub(crate) use totals::{gaps_within, sources};
 pub use visible_set::VisibleSet;

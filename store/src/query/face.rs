@@ -65,8 +65,7 @@ impl Reader {
 
     /// Every relation in its latest version, by name.
     pub fn relations(&self) -> Result<Vec<RelationInfo>, StoreError> {
-        let catalogue = relations::Catalogue::load(self.connection())?;
-        Ok(catalogue.all_latest().into_iter().map(|shape| shape.info.clone()).collect())
+        Ok(relations::latest_relations(self.connection())?)
     }
 
     /// Every version of one relation's description, first ones first.

@@ -56,7 +56,7 @@ pub(super) fn lineage(connection: &Connection, filter: &LineageFilter) -> Result
 }
 
 /// Range and gaps without the accesses.
-pub(super) fn lineage_range(connection: &Connection, filter: &LineageFilter) -> Result<Lineage, QueryError> {
+pub(crate) fn lineage_range(connection: &Connection, filter: &LineageFilter) -> Result<Lineage, QueryError> {
     let totals = totals(connection)?;
     Ok(Lineage {
         since: filter.since.or(totals.first).unwrap_or_default(),
@@ -67,7 +67,7 @@ pub(super) fn lineage_range(connection: &Connection, filter: &LineageFilter) -> 
 }
 
 /// Hands out every access in order of time, a bounded number of them in memory at a time.
-pub(super) fn each_access<E: From<QueryError>>(
+pub(crate) fn each_access<E: From<QueryError>>(
     connection: &Connection,
     filter: &LineageFilter,
     each: &mut dyn FnMut(RowAccess) -> Result<(), E>,

@@ -148,6 +148,12 @@ impl Catalogue {
     }
 }
 
+/// Every relation in its latest version, by name.
+pub(crate) fn latest_relations(connection: &Connection) -> Result<Vec<RelationInfo>, QueryError> {
+    let catalogue = Catalogue::load(connection)?;
+    Ok(catalogue.all_latest().into_iter().map(|shape| shape.info.clone()).collect())
+}
+
 fn shape(row: &Columns) -> Result<Shape, QueryError> {
     let columns: Vec<RelationColumn> = row.json("columns")?;
     let named: Vec<String> = row.json("key_columns")?;

@@ -22,7 +22,7 @@ pub(super) fn empty() -> Connection {
 }
 
 /// Runs statements that fill tables.
-pub(super) fn run(connection: &Connection, sql: &str) {
+pub(crate) fn run(connection: &Connection, sql: &str) {
     connection.execute_batch(sql).unwrap_or_else(|error| panic!("{error}\n{sql}"));
 }
 
@@ -117,7 +117,7 @@ pub(super) fn post(op: &'static str, key: &str, new: Option<&str>, xid: u64, lsn
 }
 
 /// A small recording: three requests, of which the second failed; a bypassing client; a base copy.
-pub(super) fn world() -> Connection {
+pub(crate) fn world() -> Connection {
     let connection = empty();
     relation(&connection, 1, 1, "posts", &["*id#1", "title#2", "body#3"], 'd');
     relation(&connection, 2, 1, "app.users", &["*id#1", "name#2"], 'd');

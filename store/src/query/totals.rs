@@ -29,7 +29,7 @@ pub(super) fn gaps(connection: &Connection) -> Result<Vec<GapRow>, QueryError> {
 }
 
 /// Gaps that touch an interval; those without an end last until the end of the trace.
-pub(super) fn gaps_within(
+pub(crate) fn gaps_within(
     connection: &Connection,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
@@ -112,7 +112,7 @@ fn attribution_counts(connection: &Connection) -> Result<Vec<(AttributionLevel, 
 }
 
 /// What was recorded, each as it was attached last: every log names its sources anew.
-pub(super) fn sources(connection: &Connection) -> Result<Vec<SourceInfo>, QueryError> {
+pub(crate) fn sources(connection: &Connection) -> Result<Vec<SourceInfo>, QueryError> {
     select(
         connection,
         "sources",

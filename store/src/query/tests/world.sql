@@ -1,5 +1,6 @@
 INSERT INTO sources VALUES
-    (0, 'postgres', '127.0.0.1:6432', '127.0.0.1:5432', make_timestamp(50), '{"database":"forum"}'),
+    (0, 'postgres', '127.0.0.1:6432', '127.0.0.1:5432', make_timestamp(50), '{"version_number":150018,"system_identifier":null,"started":null,"database":"forum","wal_level":"logical",
+        "in_recovery":false,"settings":[]}'),
     (1, 'http', '127.0.0.1:8080', '127.0.0.1:8000', make_timestamp(50), NULL);
 INSERT INTO base_copies VALUES (0, make_timestamp(90), '100:100:', 900);
 INSERT INTO requests BY NAME (FROM (VALUES
