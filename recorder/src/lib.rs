@@ -6,6 +6,7 @@
 pub mod capture;
 pub mod error;
 pub mod http;
+pub mod pg;
 pub mod pgoutput;
 pub mod recorder;
 pub mod redaction;

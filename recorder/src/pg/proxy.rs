@@ -1,0 +1,142 @@
+//! The proxy: accepts clients, connects each to the server, and moves the bytes.
+//!
+//! One task for each session does everything for it, in both directions, so that what one direction decides is in force
+//! before the other goes on. Bytes go out before they are decoded wherever the decision does not depend on them.
+
+mod cancel;
+mod link;
+mod opening;
+mod relay;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use txray_store::ids::SourceId;
+
+use self::cancel::CancelRegistry;
+use super::hooks::SessionHooks;
+use super::session::{Mode, SessionLimits};
+use super::sockets::owner::SocketOwners;
+use super::sockets::{Client, ListenAddr, Listener};
+use super::upstream::Upstream;
+use super::wire::framing::FrameLimits;
+use crate::error::RecorderError;
+use txray_store::sink::EventSink;
+
+/// What a proxy is told.
+#[derive(Debug, Clone)]
+pub struct PgProxyConfig {
+    /// The server's number in the trace.
+    pub source: SourceId,
+    /// Where to listen.
+    pub listen: ListenAddr,
+    /// The server.
+    pub upstream: Upstream,
+    /// Whether sessions are asked for their snapshots.
+    pub mode: Mode,
+    /// Limits.
+    pub limits: ProxyLimits,
+}
+
+/// How much is kept, held and awaited.
+#[derive(Debug, Clone, Copy)]
+pub struct ProxyLimits {
+    /// What is kept of a session.
+    pub session: SessionLimits,
+    /// What is gathered of a message.
+    pub frames: FrameLimits,
+    /// How long a client may take to say what it wants. PostgreSQL's own `authentication_timeout` counts from there.
+    pub opening: Duration,
+}
+
+impl Default for ProxyLimits {
+    fn default() -> Self {
+        ProxyLimits {
+            session: SessionLimits::default(),
+            frames: FrameLimits::default(),
+            opening: Duration::from_mins(1),
+        }
+    }
+}
+
+/// What all sessions of a proxy share.
+struct Shared {
+    config: PgProxyConfig,
+    sink: EventSink,
+    hooks: Option<Arc<dyn SessionHooks>>,
+    cancels: CancelRegistry,
+    owners: Arc<SocketOwners>,
+}
+
+/// A proxy that listens.
+pub struct PgProxy {
+    listener: Listener,
+    shared: Arc<Shared>,
+}
+
+impl PgProxy {
+    /// Opens the listening socket. With hooks, sessions are not asked for snapshots.
+    pub async fn bind(
+        mut config: PgProxyConfig,
+        sink: EventSink,
+        hooks: Option<Arc<dyn SessionHooks>>,
+    ) -> Result<PgProxy, RecorderError> {
+        if hooks.is_some() {
+            config.mode = Mode::Observe;
+        }
+        let listener = Listener::bind(&config.listen).await.map_err(|source| RecorderError::Listen {
+            purpose: "--pg",
+            address: config.listen.to_string(),
+            source,
+        })?;
+        let shared = Shared { config, sink, hooks, cancels: CancelRegistry::default(), owners: Arc::default() };
+        Ok(PgProxy { listener, shared: Arc::new(shared) })
+    }
+
+    /// Where it listens; with port 0, the port that the system chose.
+    pub fn local_addr(&self) -> ListenAddr {
+        self.listener.local_addr().unwrap_or_else(|_| self.shared.config.listen.clone())
+    }
+
+    /// Serves until `shutdown`, then closes every session and returns when their events are recorded.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut sessions = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
+                accepted = self.listener.accept() => match accepted {
+                    Ok(client) => {
+                        sessions.spawn(serve(client, Arc::clone(&self.shared), shutdown.clone()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "could not accept a PostgreSQL client");
+                        // Out of file descriptors, most likely: sessions that end free some.
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                },
+            }
+        }
+        drop(self.listener);
+        while sessions.join_next().await.is_some() {}
+    }
+}
+
+async fn serve(mut client: Client, shared: Arc<Shared>, shutdown: CancellationToken) {
+    let opened = tokio::select! {
+        () = shutdown.cancelled() => return,
+        opened = tokio::time::timeout(shared.config.limits.opening, opening::read(&mut client.stream)) => opened,
+    };
+    match opened {
+        Ok(Ok(opening::Opening::Cancel { key, packet })) => {
+            cancel::forward(&shared, &key, &packet).await;
+        }
+        Ok(Ok(opening::Opening::Session { startup, packet })) => {
+            relay::serve(client, startup, &packet, shared, shutdown).await;
+        }
+        // Closed, broken off or silent: there is nothing to record.
+        Ok(Ok(opening::Opening::Closed) | Err(_)) | Err(_) => {}
+    }
+}

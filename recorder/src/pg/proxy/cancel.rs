@@ -1,0 +1,123 @@
+//! Cancel requests. One that arrives while a question of the proxy's own is outstanding waits for the answer, and no question
+//! is put while one is on its way: it is meant for the client's statement.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+
+use super::Shared;
+use crate::pg::wire::startup::BackendKey;
+
+/// How long the server may take over a cancel request.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sessions by the key that cancels them.
+#[derive(Debug, Default)]
+pub(super) struct CancelRegistry {
+    gates: Mutex<HashMap<BackendKey, Arc<CancelGate>>>,
+}
+
+impl CancelRegistry {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<BackendKey, Arc<CancelGate>>> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn register(&self, key: BackendKey) -> Arc<CancelGate> {
+        let gate = Arc::new(CancelGate::default());
+        self.lock().insert(key, Arc::clone(&gate));
+        gate
+    }
+
+    /// Forgets a session, unless its key has passed to a later one.
+    pub(super) fn remove(&self, key: &BackendKey, gate: &Arc<CancelGate>) {
+        let mut gates = self.lock();
+        if gates.get(key).is_some_and(|registered| Arc::ptr_eq(registered, gate)) {
+            gates.remove(key);
+        }
+    }
+
+    fn get(&self, key: &BackendKey) -> Option<Arc<CancelGate>> {
+        self.lock().get(key).cloned()
+    }
+}
+
+/// Keeps a session's questions and its cancel requests apart.
+#[derive(Debug, Default)]
+pub(super) struct CancelGate {
+    state: Mutex<GateState>,
+    answered: Notify,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    asking: bool,
+    cancels: usize,
+}
+
+impl CancelGate {
+    fn lock(&self) -> std::sync::MutexGuard<'_, GateState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a question may be put now; if so, cancel requests wait until [`CancelGate::answered`].
+    pub(super) fn try_ask(&self) -> bool {
+        let mut state = self.lock();
+        if state.cancels > 0 {
+            return false;
+        }
+        state.asking = true;
+        true
+    }
+
+    /// The questions are answered, or their session is gone.
+    pub(super) fn answered(&self) {
+        self.lock().asking = false;
+        self.answered.notify_waiters();
+    }
+
+    /// Waits until no question is outstanding; none is put while the pass lives.
+    async fn pass(&self) -> CancelPass<'_> {
+        loop {
+            let answered = self.answered.notified();
+            {
+                let mut state = self.lock();
+                if !state.asking {
+                    state.cancels += 1;
+                    return CancelPass(self);
+                }
+            }
+            answered.await;
+        }
+    }
+}
+
+struct CancelPass<'a>(&'a CancelGate);
+
+impl Drop for CancelPass<'_> {
+    fn drop(&mut self) {
+        self.0.lock().cancels -= 1;
+    }
+}
+
+/// Forwards a cancel request on a connection of its own, and returns when the server has dealt with it.
+pub(super) async fn forward(shared: &Shared, key: &BackendKey, packet: &[u8]) {
+    let gate = shared.cancels.get(key);
+    let _pass = match &gate {
+        Some(gate) => Some(gate.pass().await),
+        None => None,
+    };
+    let forwarded = async {
+        let mut server = shared.config.upstream.connect().await?;
+        server.write_all(packet).await?;
+        // The server closes the connection when the signal is sent.
+        server.read(&mut [0; 1]).await
+    };
+    match tokio::time::timeout(CANCEL_TIMEOUT, forwarded).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "could not forward a cancel request"),
+        Err(_) => tracing::warn!("the server did not answer a cancel request in time"),
+    }
+}

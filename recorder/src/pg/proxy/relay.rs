@@ -1,0 +1,166 @@
+//! The task of one session.
+
+mod client_side;
+mod recording;
+mod server_side;
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio_util::sync::CancellationToken;
+use txray_store::event::{GapKind, PgError};
+use txray_store::time::Timestamp;
+
+use self::recording::Recorder;
+use super::Shared;
+use super::cancel::CancelGate;
+use super::link::{Link, Side, Turn};
+use crate::pg::session::{Output, Session, SessionOrigin, Upcoming};
+use crate::pg::sockets::Client;
+use crate::pg::wire::framing::Framer;
+use crate::pg::wire::startup::{BackendKey, StartupMessage};
+use crate::pg::wire::{backend, frontend, server_error};
+
+/// A session and everything it needs to go on.
+struct Relay {
+    shared: Arc<Shared>,
+    link: Link,
+    session: Session,
+    recorder: Recorder,
+    from_client: Framer,
+    from_server: Framer,
+    /// The bytes are no longer cut into messages.
+    raw: bool,
+    /// When the bytes that are held began to arrive.
+    held_since: Option<Timestamp>,
+    gate: Option<(BackendKey, Arc<CancelGate>)>,
+    /// With hooks: the batch that runs, and the rows of its results.
+    batch: Option<Upcoming>,
+    rows: server_side::HeldRows,
+    /// With hooks: the batch was announced to them.
+    hooks_settled: bool,
+    /// The client's messages are dropped up to its Sync: its batch was refused.
+    refusing: Option<Box<PgError>>,
+}
+
+/// Connects a client to the server and serves it until one of them ends.
+pub(super) async fn serve(
+    mut client: Client,
+    startup: Option<StartupMessage>,
+    packet: &[u8],
+    shared: Arc<Shared>,
+    shutdown: CancellationToken,
+) {
+    let connected = tokio::select! {
+        () = shutdown.cancelled() => return,
+        connected = shared.config.upstream.connect() => connected,
+    };
+    let server = match connected {
+        Ok(server) => server,
+        Err(error) => return refuse(&mut client, &shared, &error).await,
+    };
+    let mut link = Link { client: Side::new(client.stream), server: Side::new(server) };
+    link.server.queue(packet);
+    let (blind, startup) = match startup {
+        Some(startup) if startup.is_replication() => (Some("a replication connection is passed through"), startup),
+        Some(startup) => (None, startup),
+        None => {
+            let startup = StartupMessage { major: 3, minor: 0, parameters: Vec::new() };
+            (Some("the startup packet was not understood"), startup)
+        }
+    };
+    let config = &shared.config;
+    let origin = SessionOrigin { source: config.source, peer: client.peer, startup };
+    let session = Session::new(origin, config.mode, config.limits.session, shared.sink.ids());
+    let frames = config.limits.frames;
+    let mut relay = Relay {
+        recorder: Recorder::new(shared.sink.clone(), Arc::clone(&shared.owners), client.origin),
+        shared,
+        link,
+        session,
+        from_client: Framer::new(frames, frontend::SKIPPED_KINDS),
+        from_server: Framer::new(frames, backend::SKIPPED_KINDS),
+        raw: false,
+        held_since: None,
+        gate: None,
+        batch: None,
+        rows: server_side::HeldRows::default(),
+        hooks_settled: false,
+        refusing: None,
+    };
+    if let Some(reason) = blind {
+        relay.give_up(GapKind::Undecodable, reason, Timestamp::now());
+    }
+    relay.run(&shutdown).await;
+}
+
+/// Tells a client that the server cannot be reached.
+async fn refuse(client: &mut Client, shared: &Shared, error: &std::io::Error) {
+    use tokio::io::AsyncWriteExt;
+    tracing::warn!(upstream = %shared.config.upstream, %error, "could not reach the PostgreSQL server");
+    let error = PgError {
+        severity: "FATAL".to_owned(),
+        sqlstate: "08001".to_owned(),
+        message: format!("txray could not reach the PostgreSQL server at \"{}\": {error}", shared.config.upstream),
+        hint: Some("Start the server, or correct the address that txray forwards to.".to_owned()),
+        ..PgError::default()
+    };
+    let mut bytes = Vec::new();
+    server_error::encode_error(&error, &mut bytes);
+    // A client that has gone needs no answer.
+    let _ = client.stream.write_all(&bytes).await;
+    let _ = client.stream.shutdown().await;
+}
+
+impl Relay {
+    async fn run(mut self, shutdown: &CancellationToken) {
+        let mut cancelled = std::pin::pin!(shutdown.cancelled());
+        loop {
+            let turn = tokio::select! {
+                biased;
+                turn = self.link.turn() => turn,
+                () = &mut cancelled => break,
+            };
+            let now = Timestamp::now();
+            match turn {
+                Turn::Client => self.client_turn(now).await,
+                Turn::Server if self.link.server.read_ended => {
+                    self.server_turn(now).await;
+                    self.link.drain_to_client().await;
+                    break;
+                }
+                Turn::Server => self.server_turn(now).await,
+                Turn::ClientBroken => break,
+            }
+            self.raw |= self.session.is_blind() && !self.session.is_asking();
+            self.recorder.record_ready();
+        }
+        self.end().await;
+    }
+
+    async fn end(mut self) {
+        if let Some((key, gate)) = self.gate.take() {
+            gate.answered();
+            self.shared.cancels.remove(&key, &gate);
+        }
+        drop(self.link);
+        let mut out = Output { ids: self.shared.sink.ids(), events: &mut self.recorder.events };
+        self.session.close(Timestamp::now(), &mut out);
+        if let Some(hooks) = &self.shared.hooks {
+            hooks.on_session_end(self.session.id());
+        }
+        self.recorder.record_all().await;
+    }
+
+    /// Goes on as a pipe.
+    fn give_up(&mut self, kind: GapKind, reason: &str, now: Timestamp) {
+        self.raw = true;
+        let mut out = Output { ids: self.shared.sink.ids(), events: &mut self.recorder.events };
+        self.session.go_blind(kind, reason, now, &mut out);
+    }
+}
+
+/// Takes everything out of a buffer, leaving its memory behind.
+fn take(buffer: &mut BytesMut) -> BytesMut {
+    std::mem::take(buffer)
+}

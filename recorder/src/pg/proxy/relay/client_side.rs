@@ -1,0 +1,183 @@
+//! Bytes on their way from the client to the server.
+
+use txray_store::event::{GapKind, PgError};
+use txray_store::time::Timestamp;
+
+use super::{Relay, take};
+use crate::pg::hooks::BeforeStatement;
+use crate::pg::proxy::link::HELD_BYTES_MAX;
+use crate::pg::session::inject::Question;
+use crate::pg::session::{LookAhead, Output};
+use crate::pg::wire::backend::{TransactionStatus, encode_complete, encode_ready};
+use crate::pg::wire::framing::{self, Content};
+use crate::pg::wire::{WireError, server_error};
+use bytes::Buf;
+
+/// Bytes of a batch that are held at most to see what it runs.
+const LOOK_AHEAD_BYTES: usize = 16 * 1024;
+
+impl Relay {
+    /// Bytes of the client arrived, or its end.
+    pub(super) async fn client_turn(&mut self, now: Timestamp) {
+        if !self.link.client.inbound.is_empty() && self.held_since.is_none() {
+            self.held_since = Some(now);
+        }
+        self.release(now).await;
+    }
+
+    /// Forwards what the client sent, or holds it while something comes first.
+    pub(super) async fn release(&mut self, now: Timestamp) {
+        while !self.link.client.inbound.is_empty() && !self.session.is_asking() {
+            if self.refusing.is_some() {
+                if !self.drop_refused().await {
+                    return;
+                }
+                continue;
+            }
+            if !self.raw && self.from_client.at_border() && self.session.is_idle() {
+                let all = self.link.client.read_ended || self.link.client.inbound.len() >= LOOK_AHEAD_BYTES;
+                match self.session.look_ahead(&self.link.client.inbound, all) {
+                    LookAhead::Wait => return,
+                    LookAhead::Answer { consumed, tag } => {
+                        self.answer(consumed, tag).await;
+                        continue;
+                    }
+                    LookAhead::Ask(questions) => {
+                        if self.ask(&questions, now).await {
+                            return;
+                        }
+                    }
+                    LookAhead::Pass => {}
+                }
+                if !self.consult_hooks(all).await {
+                    if self.refusing.is_some() {
+                        continue;
+                    }
+                    return;
+                }
+            }
+            self.forward_from_client().await;
+        }
+        if self.link.client.inbound.is_empty() {
+            self.held_since = None;
+        }
+        if self.link.client.read_ended && self.link.client.inbound.is_empty() {
+            self.link.server.finish();
+        }
+    }
+
+    /// Sends everything that is held, then follows it.
+    async fn forward_from_client(&mut self) {
+        let mut bytes = take(&mut self.link.client.inbound);
+        self.link.server.send(&bytes).await;
+        let started = self.held_since.take().unwrap_or_else(Timestamp::now);
+        self.hooks_settled = false;
+        if !self.raw
+            && let Err(error) = self.follow_client(&bytes, started)
+        {
+            self.give_up(GapKind::Undecodable, &format!("the client's stream: {error}"), started);
+        }
+        bytes.clear();
+        self.link.client.inbound = bytes;
+    }
+
+    fn follow_client(&mut self, bytes: &[u8], now: Timestamp) -> Result<(), WireError> {
+        let mut out = Output { ids: self.shared.sink.ids(), events: &mut self.recorder.events };
+        let mut at = 0;
+        while let Some(piece) = self.from_client.next(&bytes[at..])? {
+            at += piece.consumed;
+            match piece.content {
+                Content::Whole(payload) => self.session.frontend(piece.kind, payload, now, &mut out),
+                Content::Long { total_bytes, ended: Some(prefix), .. } => {
+                    self.session.frontend_long(piece.kind, prefix, total_bytes, now, &mut out);
+                }
+                Content::Skipped { total_bytes } => self.session.frontend_skipped(piece.kind, total_bytes),
+                Content::Partial | Content::Long { ended: None, .. } => {}
+            }
+        }
+        self.from_client.shrink();
+        Ok(())
+    }
+
+    /// Answers the client in the server's place: the session is idle, and the server is not told.
+    async fn answer(&mut self, consumed: usize, tag: &str) {
+        self.link.client.inbound.advance(consumed);
+        let mut bytes = Vec::new();
+        encode_complete(tag, &mut bytes);
+        encode_ready(self.session.status(), &mut bytes);
+        self.link.client.send(&bytes).await;
+    }
+
+    /// Puts questions, unless a cancel request is on its way.
+    pub(super) async fn ask(&mut self, questions: &[Question], now: Timestamp) -> bool {
+        if let Some((_, gate)) = &self.gate
+            && !gate.try_ask()
+        {
+            return false;
+        }
+        let mut bytes = Vec::new();
+        self.session.ask(questions, now, &mut bytes);
+        self.link.server.send(&bytes).await;
+        true
+    }
+
+    /// Shows the hooks what the client is about to run. False when its bytes stay held or were refused.
+    async fn consult_hooks(&mut self, all: bool) -> bool {
+        let Some(hooks) = self.shared.hooks.clone() else { return true };
+        if self.hooks_settled {
+            return true;
+        }
+        let all = all || self.link.client.inbound.len() >= HELD_BYTES_MAX;
+        let Some(batch) = self.session.upcoming(&self.link.client.inbound, all) else { return all };
+        if batch.statements.is_empty() {
+            return true;
+        }
+        let verdict = tokio::select! {
+            verdict = hooks.before_batch(&batch) => verdict,
+            // Its future is dropped; what the client sent before it went still counts.
+            () = self.link.client.ended() => BeforeStatement::Proceed,
+        };
+        self.hooks_settled = true;
+        self.rows.begin(hooks.wants_rows(&batch));
+        self.batch = Some(batch);
+        match verdict {
+            BeforeStatement::Proceed => true,
+            BeforeStatement::Refuse(error) => {
+                self.refusing = Some(error);
+                false
+            }
+        }
+    }
+
+    /// Drops a refused batch up to its end, and answers it there. False when more must arrive.
+    async fn drop_refused(&mut self) -> bool {
+        loop {
+            let kind = match framing::split_whole(&self.link.client.inbound) {
+                Ok(Some(message)) => {
+                    let (kind, bytes) = (message.kind, framing::HEADER_BYTES + message.payload.len());
+                    self.link.client.inbound.advance(bytes);
+                    kind
+                }
+                _ => return false,
+            };
+            if matches!(kind, b'Q' | b'S' | b'F')
+                && let Some(error) = self.refusing.take()
+            {
+                self.hooks_settled = false;
+                self.answer_refusal(&error).await;
+                return true;
+            }
+        }
+    }
+
+    async fn answer_refusal(&mut self, error: &PgError) {
+        let status = match self.session.status() {
+            TransactionStatus::Idle => TransactionStatus::Idle,
+            TransactionStatus::InBlock | TransactionStatus::Failed => TransactionStatus::Failed,
+        };
+        let mut bytes = Vec::new();
+        server_error::encode_error(error, &mut bytes);
+        encode_ready(status, &mut bytes);
+        self.link.client.send(&bytes).await;
+    }
+}

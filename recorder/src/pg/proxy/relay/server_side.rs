@@ -1,0 +1,253 @@
+//! Bytes on their way from the server to the client.
+
+use bytes::{Buf, BytesMut};
+use txray_store::event::{Event, GapKind};
+use txray_store::time::Timestamp;
+
+use super::{Relay, take};
+use crate::pg::hooks;
+use crate::pg::session::inject::Disposition;
+use crate::pg::session::{LongPart, Output};
+use crate::pg::wire::WireError;
+use crate::pg::wire::backend::{Authentication, Backend, SKIPPED_KINDS, decode, encode_sasl};
+use crate::pg::wire::encode;
+use crate::pg::wire::framing::{self, Content, HEADER_BYTES};
+
+/// Bytes of rows that are held for a hook; a longer result passes as it is.
+const HELD_ROWS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Channel binding needs the client's own TLS connection to the server, which the proxy stands between.
+const CHANNEL_BINDING: &[u8] = b"SCRAM-SHA-256-PLUS";
+
+/// Rows of a result that a hook wants to see before the client does.
+#[derive(Debug, Default)]
+pub(super) struct HeldRows {
+    wanted: bool,
+    index: usize,
+    bytes: usize,
+    rows: Vec<Vec<u8>>,
+}
+
+impl HeldRows {
+    /// A batch begins.
+    pub(super) fn begin(&mut self, wanted: bool) {
+        *self = HeldRows { wanted, ..HeldRows::default() };
+    }
+}
+
+impl Relay {
+    /// Bytes of the server arrived, or its end.
+    pub(super) async fn server_turn(&mut self, now: Timestamp) {
+        if self.raw {
+            let bytes = take(&mut self.link.server.inbound);
+            self.link.client.send(&bytes).await;
+            return;
+        }
+        let watched = self.session.is_starting() || self.session.watches_answers() || self.shared.hooks.is_some();
+        let followed = if watched {
+            self.forward_watched(now).await
+        } else {
+            let mut bytes = take(&mut self.link.server.inbound);
+            self.link.client.send(&bytes).await;
+            let followed = self.follow_server(&bytes, now);
+            bytes.clear();
+            self.link.server.inbound = bytes;
+            followed
+        };
+        if let Err(error) = followed {
+            self.give_up(GapKind::Undecodable, &format!("the server's stream: {error}"), now);
+            let bytes = take(&mut self.link.server.inbound);
+            self.link.client.send(&bytes).await;
+        }
+    }
+
+    /// Follows bytes that were forwarded.
+    fn follow_server(&mut self, bytes: &[u8], now: Timestamp) -> Result<(), WireError> {
+        let mut at = 0;
+        while at < bytes.len() {
+            at += self.follow_piece(&bytes[at..], now)?;
+        }
+        self.from_server.shrink();
+        Ok(())
+    }
+
+    /// Follows the first message in `bytes`, or as much of it as there is, and says how many bytes that is.
+    fn follow_piece(&mut self, bytes: &[u8], now: Timestamp) -> Result<usize, WireError> {
+        let mut out = Output { ids: self.shared.sink.ids(), events: &mut self.recorder.events };
+        let Some(piece) = self.from_server.next(bytes)? else { return Ok(bytes.len()) };
+        match piece.content {
+            Content::Whole(payload) => self.session.backend(piece.kind, payload, now, &mut out),
+            Content::Long { bytes, total_bytes, ended } => {
+                let part = LongPart { kind: piece.kind, bytes, total_bytes, ended };
+                self.session.backend_long(&part, now, &mut out);
+            }
+            Content::Skipped { total_bytes } => self.session.backend_skipped(total_bytes),
+            Content::Partial => {}
+        }
+        Ok(piece.consumed)
+    }
+
+    /// Forwards message by message, as each is dealt with.
+    async fn forward_watched(&mut self, now: Timestamp) -> Result<(), WireError> {
+        let asking = self.session.is_asking();
+        loop {
+            let inbound = &self.link.server.inbound;
+            if inbound.is_empty() {
+                break;
+            }
+            if !self.from_server.at_border() || self.passes_unseen()? {
+                self.forward_piece(now)?;
+                continue;
+            }
+            let Some(message) = framing::split_whole(inbound)? else { break };
+            let message_bytes = HEADER_BYTES + message.payload.len();
+            let message = self.link.server.inbound.split_to(message_bytes);
+            self.forward_message(&message, now).await;
+        }
+        self.link.client.push().await;
+        if asking && !self.session.is_asking() {
+            if let Some((_, gate)) = &self.gate {
+                gate.answered();
+            }
+            self.release(now).await;
+        }
+        Ok(())
+    }
+
+    /// Whether the message that begins now is forwarded as it comes: COPY data, or too long to be held.
+    fn passes_unseen(&self) -> Result<bool, WireError> {
+        let inbound = &self.link.server.inbound;
+        let kind = inbound.first().copied().unwrap_or_default();
+        if SKIPPED_KINDS.contains(&kind) {
+            return Ok(true);
+        }
+        let long = framing::announced_bytes(inbound)?;
+        Ok(long.is_some_and(|payload| payload > self.shared.config.limits.frames.whole_bytes))
+    }
+
+    /// Forwards a part of a message that is not held.
+    fn forward_piece(&mut self, now: Timestamp) -> Result<(), WireError> {
+        let mut bytes = take(&mut self.link.server.inbound);
+        let followed = self.follow_piece(&bytes, now);
+        let consumed = *followed.as_ref().unwrap_or(&0);
+        self.release_rows();
+        self.link.client.queue(&bytes[..consumed]);
+        bytes.advance(consumed);
+        self.link.server.inbound = bytes;
+        followed.map(|_| ())
+    }
+
+    async fn forward_message(&mut self, message: &BytesMut, now: Timestamp) {
+        let (kind, payload) = (message[0], &message[HEADER_BYTES..]);
+        let mut out = Output { ids: self.shared.sink.ids(), events: &mut self.recorder.events };
+        match self.session.disposition(kind, payload, now, &mut out) {
+            Disposition::Swallow => {}
+            Disposition::Replace(replacement) => {
+                self.session.backend(kind, &replacement[HEADER_BYTES..], now, &mut out);
+                self.link.client.queue(&replacement);
+            }
+            Disposition::Forward => {
+                let starting = self.session.is_starting();
+                self.session.backend(kind, payload, now, &mut out);
+                if starting && kind == b'R' {
+                    return self.forward_authentication(message);
+                }
+                if starting && !self.session.is_starting() {
+                    self.session_ready(message, now).await;
+                } else if self.shared.hooks.is_some() {
+                    self.forward_hooked(kind, message).await;
+                } else {
+                    self.link.client.queue(message);
+                }
+            }
+        }
+    }
+
+    /// Takes channel binding off the mechanisms that the server offers.
+    fn forward_authentication(&mut self, message: &BytesMut) {
+        let mut replaced = Vec::new();
+        if let Ok(Backend::Authentication(Authentication::Sasl(mechanisms))) = decode(b'R', &message[HEADER_BYTES..])
+            && mechanisms.contains(&CHANNEL_BINDING)
+        {
+            encode_sasl(mechanisms.into_iter().filter(|mechanism| *mechanism != CHANNEL_BINDING), &mut replaced);
+        }
+        self.link.client.queue(if replaced.is_empty() { message } else { &replaced });
+    }
+
+    /// The server is ready for the first time. The client is told at once; what it sends waits for the opening
+    /// questions.
+    async fn session_ready(&mut self, message: &BytesMut, now: Timestamp) {
+        if let Some(key) = self.session.backend_key().cloned() {
+            let gate = self.shared.cancels.register(key.clone());
+            self.gate = Some((key, gate));
+        }
+        let mut out = Output { ids: self.shared.sink.ids(), events: &mut self.recorder.events };
+        let questions = self.session.opening_questions(now, &mut out);
+        if let (Some(hooks), Some(Event::SessionStarted(started))) = (&self.shared.hooks, self.recorder.events.last()) {
+            hooks.on_session_start(started).await;
+        }
+        self.link.client.queue(message);
+        self.link.client.push().await;
+        if !questions.is_empty() && !self.ask(questions, now).await {
+            tracing::debug!("a cancel request came before the session began");
+        }
+    }
+
+    /// Forwards a message under hooks: rows may be held, and statements' outcomes are told before the client is.
+    async fn forward_hooked(&mut self, kind: u8, message: &BytesMut) {
+        let held = kind == b'D' && self.rows.wanted && self.rows.bytes + message.len() <= HELD_ROWS_BYTES_MAX;
+        if held {
+            self.rows.bytes += message.len();
+            self.rows.rows.push(message[HEADER_BYTES..].to_vec());
+            return;
+        }
+        if matches!(kind, b'C' | b's') {
+            self.rewrite_rows();
+        } else if !matches!(kind, b'N' | b'A' | b'S') {
+            self.release_rows();
+        }
+        if kind == b'Z'
+            && let Some(hooks) = self.shared.hooks.clone()
+        {
+            for event in &self.recorder.events {
+                if let Event::Statement(statement) = event {
+                    hooks.after_statement(statement).await;
+                }
+            }
+        }
+        self.link.client.queue(message);
+    }
+
+    /// A result is complete: the hook says in which order its rows go out.
+    fn rewrite_rows(&mut self) {
+        let rows = std::mem::take(&mut self.rows.rows);
+        let index = self.rows.index;
+        self.rows.index += 1;
+        if !self.rows.wanted || rows.is_empty() {
+            return;
+        }
+        let rows = match &self.shared.hooks {
+            Some(hooks) => {
+                let result = hooks::Result { session: self.session.id(), batch: self.batch.as_ref(), index };
+                hooks.rewrite_rows(result, rows)
+            }
+            None => rows,
+        };
+        self.queue_rows(&rows);
+    }
+
+    /// Rows that were held go out as they came.
+    fn release_rows(&mut self) {
+        let rows = std::mem::take(&mut self.rows.rows);
+        self.queue_rows(&rows);
+    }
+
+    fn queue_rows(&mut self, rows: &[Vec<u8>]) {
+        self.rows.bytes = 0;
+        let mut bytes = Vec::new();
+        for row in rows {
+            encode::message(&mut bytes, b'D', |out| out.extend_from_slice(row));
+        }
+        self.link.client.queue(&bytes);
+    }
+}
