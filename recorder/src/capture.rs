@@ -167,6 +167,11 @@ impl Shared {
         Xid(self.recent.load(Ordering::Relaxed))
     }
 
+    fn ddl_seen(&self) {
+        self.ddl.notify_one();
+        self.schema_changed.notify_one();
+    }
+
     /// Waits while the queue to the writer is crowded: what waits here holds nobody up. Not for ever: what does not fit then
     /// is dropped and counted by the sink.
     async fn wait_for_room(&self) {
@@ -231,6 +236,10 @@ impl Capture {
             sink,
             config,
         });
+        if facts.settings.iter().any(|(name, value)| name == "server_encoding" && value == "SQL_ASCII") {
+            let reason = "the database's encoding is SQL_ASCII: bytes that are not UTF-8 are replaced in recorded rows";
+            shared.gap(GapKind::Undecodable, started, None, None, reason.to_owned());
+        }
         let mut tasks = JoinSet::new();
         if !facts.in_recovery {
             tasks.spawn(sampler::run(Arc::clone(&shared)));
@@ -241,9 +250,9 @@ impl Capture {
         Ok(Capture { shared, tasks, started })
     }
 
-    /// Tells capture that DDL was seen, so that it looks at the catalogue now.
+    /// Tells capture that DDL was seen, so that it looks at the catalogue now. Never blocks.
     pub fn ddl_seen(&self) {
-        self.shared.ddl.notify_one();
+        self.shared.ddl_seen();
     }
 
     /// A handle for [`Self::ddl_seen`] that outlives borrows.
@@ -287,6 +296,6 @@ pub struct DdlNotifier {
 impl DdlNotifier {
     /// DDL was seen: look at the catalogue now. Never blocks.
     pub fn notify(&self) {
-        self.shared.ddl.notify_one();
+        self.shared.ddl_seen();
     }
 }

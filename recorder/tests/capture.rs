@@ -6,6 +6,8 @@ mod base_copy;
 mod fold;
 #[path = "capture/harness.rs"]
 mod harness;
+#[path = "capture/restore.rs"]
+mod restore;
 #[path = "capture/safety.rs"]
 mod safety;
 #[path = "capture/schema.rs"]

@@ -59,6 +59,21 @@ LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum";
 
+/// Changes whenever anything does that a schema dump would show, whoever changed it; also on some work that a dump would
+/// not show, such as TRUNCATE.
+const FINGERPRINT: &str = "
+SELECT concat_ws(' ',
+    (SELECT concat(count(*), ':', sum(hashint8(c.xmin::text::int8 # c.oid::int8)::int8))
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid >= 16384 AND c.relpersistence <> 't' AND n.nspname NOT LIKE 'pg\\_%'),
+    (SELECT concat(count(*), ':', sum(hashint8(xmin::text::int8 # oid::int8)::int8)) FROM pg_proc WHERE oid >= 16384),
+    (SELECT concat(count(*), ':', sum(hashint8(xmin::text::int8 # oid::int8)::int8)) FROM pg_constraint),
+    (SELECT concat(count(*), ':', sum(hashint8(xmin::text::int8 # oid::int8)::int8)) FROM pg_trigger),
+    (SELECT concat(count(*), ':', sum(hashint8(xmin::text::int8 # oid::int8)::int8)) FROM pg_enum),
+    (SELECT concat(count(*), ':', sum(hashint8(xmin::text::int8 # oid::int8)::int8)) FROM pg_policy),
+    (SELECT concat(count(*), ':', sum(hashint8(xmin::text::int8 # oid::int8)::int8)) FROM pg_rewrite
+     WHERE oid >= 16384))";
+
 /// The index that identifies a relation's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Key {
@@ -143,6 +158,13 @@ impl Relation {
 /// `name` as an SQL identifier.
 pub(super) fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text that changes whenever the schema does.
+pub(super) async fn fingerprint(client: &Client) -> Result<String, CaptureError> {
+    let query = |source| CaptureError::Query { attempt: "read the catalogue's fingerprint", source };
+    let row = client.query_one(FINGERPRINT, &[]).await.map_err(query)?;
+    row.try_get(0).map_err(query)
 }
 
 /// Reads every relation of user schemas, or those of `only`.

@@ -93,8 +93,8 @@ impl Membership {
     }
 
     /// Looks at the catalogue: publishes new relations, takes out those that lost their identity, forgets dropped ones.
-    /// Returns relations that need a base copy, and whether anything changed at all.
-    pub(super) async fn refresh(&mut self, client: &Client) -> Result<(Vec<Oid>, bool), CaptureError> {
+    /// Returns relations that need a base copy.
+    pub(super) async fn refresh(&mut self, client: &Client) -> Result<Vec<Oid>, CaptureError> {
         let relations = catalogue::read(client, None).await?;
         let changed: Vec<Relation> = {
             let registry = self.shared.registry();
@@ -122,8 +122,7 @@ impl Membership {
             self.failed.remove(oid);
             self.reported.remove(oid);
         }
-        let any = !changed.is_empty() || !gone.is_empty();
-        Ok((self.admit(client, &changed).await, any))
+        Ok(self.admit(client, &changed).await)
     }
 
     /// Takes a relation out of its publication when another suits it now. First things first: as long as a relation

@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use txray_store::event::{Event, RelationColumn, RelationDescribed, Tracking};
+use txray_store::event::{Event, Gap, GapKind, RelationColumn, RelationDescribed, Tracking};
 use txray_store::ids::{Oid, SourceId};
 use txray_store::sink::EventSink;
 use txray_store::time::Timestamp;
 
-use super::catalogue::Relation;
+use super::catalogue::{Relation, quote_identifier};
 use crate::pgoutput;
 
 /// How many versions of one relation are remembered for the stream to match; older ones are described anew.
@@ -122,6 +122,18 @@ impl Registry {
             candidate.at = at;
         }
         candidate.version += 1;
+        if let Some(reason) = known.versions.last().and_then(|last| rewritten(last, &candidate)) {
+            self.sink.record(Event::Gap(Gap {
+                kind: GapKind::RelationUntracked,
+                from: candidate.at,
+                until: Some(candidate.at),
+                source: Some(self.source),
+                session: None,
+                relation: Some(candidate.oid),
+                count: 0,
+                reason,
+            }));
+        }
         self.sink.record(Event::RelationDescribed(candidate.clone()));
         let described = Arc::new(candidate);
         if known.versions.len() == REMEMBERED_VERSIONS {
@@ -130,6 +142,30 @@ impl Registry {
         known.versions.push(Arc::clone(&described));
         described
     }
+}
+
+/// What ALTER TABLE did to rows that were there, which replication does not tell: values of columns with a new type, and
+/// of added columns with a default.
+fn rewritten(last: &RelationDescribed, next: &RelationDescribed) -> Option<String> {
+    let changed = |column: &&RelationColumn| match last
+        .columns
+        .iter()
+        .find(|known| known.attribute_number == column.attribute_number)
+    {
+        Some(known) => known.type_name != column.type_name && known.name == column.name,
+        None => column.default_expression.is_some() && !column.generated,
+    };
+    let columns: Vec<String> =
+        next.columns.iter().filter(changed).map(|column| quote_identifier(&column.name)).collect();
+    if columns.is_empty() || next.tracking == Tracking::None {
+        return None;
+    }
+    Some(format!(
+        "table {}.{} was altered: for rows that were there and did not change since, the trace has no new value of {}",
+        quote_identifier(&next.namespace),
+        quote_identifier(&next.name),
+        columns.join(", ")
+    ))
 }
 
 /// Fits the stream's columns into a description, if they are the same: generated columns may be missing from the stream.

@@ -12,11 +12,14 @@ use txray_store::time::Timestamp;
 
 use super::connection::{self, Purpose, ReplicationAddress};
 use super::error::CaptureError;
-use super::{Shared, roles};
+use super::{Shared, catalogue, roles};
 
 /// Shortest and longest pause between two dumps.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// How often the catalogue's fingerprint is read when nobody tells of DDL.
+const LOOK_INTERVAL: Duration = Duration::from_secs(4);
 
 /// How long `pg_dump` waits for a lock on a table.
 const LOCK_WAIT: &str = "--lock-wait-timeout=5s";
@@ -55,13 +58,15 @@ pub(super) async fn run(shared: Arc<Shared>, server_version: u32) {
 
 async fn dump_again_and_again(shared: &Shared, server_version: u32) {
     let mut last: Option<SchemaDumped> = None;
-    let mut missing_since: Option<Timestamp> = None;
+    let mut fingerprint: Option<String> = None;
+    let mut missing = false;
     let mut pause = SHORTEST_PAUSE;
     loop {
         let at = Timestamp::now();
-        match dump(shared, server_version, at).await {
-            Ok(dumped) => {
-                missing_since = None;
+        match dump_if_changed(shared, server_version, at, &mut fingerprint).await {
+            Ok(None) => missing = false,
+            Ok(Some(dumped)) => {
+                missing = false;
                 let unchanged =
                     last.as_ref().is_some_and(|last| last.sql == dumped.sql && last.roles_sql == dumped.roles_sql);
                 // Work that changes the catalogue without changing the schema (TRUNCATE does) calls for patience.
@@ -74,22 +79,45 @@ async fn dump_again_and_again(shared: &Shared, server_version: u32) {
                 }
             }
             Err(error) => {
+                fingerprint = None;
                 pause = (pause * 2).min(LONGEST_PAUSE);
-                if missing_since.is_none() {
-                    missing_since = Some(at);
-                    let reason = format!("the schema was not dumped, so states cannot be restored: {error}");
+                // A server that is gone changes no schema.
+                let gone = last.is_some() && matches!(error, DumpError::Capture(CaptureError::Connect { .. }));
+                if !missing && !gone {
+                    let what = if last.is_none() { "the schema was" } else { "changes of the schema were" };
+                    let reason = format!("{what} not dumped, so states cannot be restored: {error}");
                     shared.gap(GapKind::SchemaMissing, at, None, None, reason);
                 }
+                missing = true;
             }
         }
         tokio::time::sleep(pause).await;
-        if missing_since.is_none() {
-            shared.schema_changed.notified().await;
+        if !missing {
+            // Told of DDL, or in time: not everybody passes by us.
+            let _ = tokio::time::timeout(LOOK_INTERVAL, shared.schema_changed.notified()).await;
         }
     }
 }
 
-async fn dump(shared: &Shared, server_version: u32, at: Timestamp) -> Result<SchemaDumped, DumpError> {
+/// Dumps the schema if its fingerprint is not the given one, which is replaced.
+async fn dump_if_changed(
+    shared: &Shared,
+    server_version: u32,
+    at: Timestamp,
+    fingerprint: &mut Option<String>,
+) -> Result<Option<SchemaDumped>, DumpError> {
+    let client = connection::open(&shared.config.url, Purpose::Catalogue).await?;
+    // Read before the dump: what changes while it runs is for the next one.
+    let present = catalogue::fingerprint(&client).await?;
+    if fingerprint.as_ref() == Some(&present) {
+        return Ok(None);
+    }
+    let dumped = dump(shared, &client, server_version, at).await?;
+    *fingerprint = Some(present);
+    Ok(Some(dumped))
+}
+
+async fn dump(shared: &Shared, client: &Client, server_version: u32, at: Timestamp) -> Result<SchemaDumped, DumpError> {
     let limit = shared.config.limits.schema_dump;
     let bin = shared.config.pg_bin.clone();
     let program = tokio::task::spawn_blocking(move || find_pg_dump(bin.as_deref(), server_version / 10_000))
@@ -98,12 +126,9 @@ async fn dump(shared: &Shared, server_version: u32, at: Timestamp) -> Result<Sch
         .flatten()
         .ok_or(DumpError::NotFound(server_version / 10_000))?;
     let address = connection::replication_address(&shared.config.url).map_err(CaptureError::from)?;
-    let client = connection::open(&shared.config.url, Purpose::Catalogue).await?;
-    let (flavour, sql) = match pg_dump(&program, &address, SchemaFlavour::BinaryUpgrade, limit).await {
-        Ok(sql) if is_superuser(&client).await => (SchemaFlavour::BinaryUpgrade, sql),
-        _ => (SchemaFlavour::Plain, pg_dump(&program, &address, SchemaFlavour::Plain, limit).await?),
-    };
-    let roles_sql = roles::as_sql(&client).await?;
+    let flavour = if is_superuser(client).await { SchemaFlavour::BinaryUpgrade } else { SchemaFlavour::Plain };
+    let sql = pg_dump(&program, &address, flavour, limit).await?;
+    let roles_sql = roles::as_sql(client).await?;
     Ok(SchemaDumped { source: shared.config.source, at, version: 0, flavour, sql, roles_sql })
 }
 

@@ -123,8 +123,7 @@ impl Stream {
             }
             Err(error) => tracing::warn!(relation = announced.oid.0, "{}", error.explain()),
         }
-        self.shared.schema_changed.notify_one();
-        self.shared.ddl.notify_one();
+        self.shared.ddl_seen();
         let mut registry = self.shared.registry();
         let layout = registry.layout_of(announced);
         Ok(layout.unwrap_or_else(|| registry.describe_announced(announced, Timestamp::now())))

@@ -119,10 +119,7 @@ async fn watch_catalogue(shared: &Arc<Shared>, mut client: Arc<Client>, mut memb
         let began = Instant::now();
         let at = Timestamp::now();
         match membership.refresh(&client).await {
-            Ok((admitted, changed)) => {
-                if changed {
-                    shared.schema_changed.notify_one();
-                }
+            Ok(admitted) => {
                 if !admitted.is_empty() {
                     copies.spawn(take_in(Arc::clone(shared), Arc::clone(&client), admitted, looked));
                 }

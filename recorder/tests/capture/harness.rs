@@ -38,6 +38,10 @@ impl Server {
         self.postgres.connection_config("postgres")
     }
 
+    pub(crate) fn config_of(&self, database: &str) -> Config {
+        self.postgres.connection_config(database)
+    }
+
     pub(crate) async fn client(&self) -> Client {
         connect(&self.config()).await
     }

@@ -115,3 +115,26 @@ fn an_unknown_shape_is_described_from_the_stream() {
     assert_eq!(columns, [("id", 1, "integer"), ("gone", 2, "type 20"), ("v", 5, "integer")]);
     assert_eq!(described.columns[2].default_expression.as_deref(), Some("'x'::text"));
 }
+
+#[test]
+fn values_that_alter_table_made_are_a_gap() {
+    let (id, mut v) = (column("id", 1, 23, false), column("v", 2, 25, false));
+    let check = |next: Vec<RelationColumn>, expected: Option<&str>| {
+        let (mut registry, receiver) = registry();
+        registry.describe(&relation(vec![column("id", 1, 23, false), column("v", 2, 25, false)]), Timestamp(1));
+        registry.describe(&relation(next), Timestamp(2));
+        let reason = receiver.try_iter().find_map(|event| match event {
+            Event::Gap(gap) => Some(gap.reason),
+            _ => None,
+        });
+        assert_eq!(reason.is_some(), expected.is_some(), "{reason:?}");
+        assert!(reason.unwrap_or_default().ends_with(expected.unwrap_or_default()));
+    };
+    let mut added = column("w", 3, 25, false);
+    check(vec![id.clone()], None);
+    check(vec![id.clone(), v.clone(), added.clone()], None);
+    added.default_expression = Some("now()".to_owned());
+    check(vec![id.clone(), v.clone(), added], Some("no new value of \"w\""));
+    v.type_name = "bigint".to_owned();
+    check(vec![id, v], Some("no new value of \"v\""));
+}
