@@ -1,0 +1,7 @@
+//! Tests of the whole UI over a trace in memory.
+
+mod invariants;
+mod memory;
+pub(crate) mod samples;
+mod screens;
+mod updates;
