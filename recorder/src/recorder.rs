@@ -18,7 +18,6 @@ mod summary;
 
 use std::net::SocketAddr;
 
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use txray_store::error::StoreError;
 use txray_store::recording::{Recording, RecordingOptions};
@@ -32,7 +31,7 @@ pub use self::progress::Progress;
 pub use self::run::record;
 pub use self::summary::{RecordSummary, RecordedCounts};
 
-use self::borders::Borders;
+use self::borders::{Borders, Proxies};
 use self::summary::directory_bytes;
 use crate::error::RecorderError;
 
@@ -41,8 +40,7 @@ pub struct Recorder {
     config: RecorderConfig,
     recording: Recording,
     borders: Borders,
-    proxies: JoinSet<()>,
-    shutdown: CancellationToken,
+    proxies: Proxies,
     /// Cancelled by an impatient user: what still runs is cut.
     hurry: CancellationToken,
 }
@@ -61,8 +59,8 @@ impl Recorder {
         preflight::check(&config).await?;
         let recording = Recording::create(&config.out, RecordingOptions::default())
             .map_err(|source| trace_error(&config, source))?;
-        let (mut proxies, shutdown) = (JoinSet::new(), CancellationToken::new());
-        let started = borders::start(&config, &recording.sink(), &mut proxies, &shutdown, impatient).await;
+        let mut proxies = Proxies::default();
+        let started = borders::start(&config, &recording.sink(), &mut proxies, impatient).await;
         let borders = match started {
             Ok(borders) => borders,
             Err(error) => {
@@ -71,7 +69,7 @@ impl Recorder {
             }
         };
         config.tell(Progress::Recording { trace: config.out.clone() });
-        Ok(Recorder { config, recording, borders, proxies, shutdown, hurry: CancellationToken::new() })
+        Ok(Recorder { config, recording, borders, proxies, hurry: CancellationToken::new() })
     }
 
     /// Where the HTTP proxy of that number in the configuration listens.
@@ -109,15 +107,7 @@ impl Recorder {
     /// Ends the recording in order: the proxies let what is under way end, change capture catches up, the trace is completed.
     pub async fn stop(mut self) -> Result<RecordSummary, RecorderError> {
         self.config.tell(Progress::Stopping);
-        self.shutdown.cancel();
-        let drained = async { while self.proxies.join_next().await.is_some() {} };
-        let cut = tokio::select! {
-            () = drained => false,
-            () = self.hurry.cancelled() => true,
-        };
-        if cut {
-            self.proxies.shutdown().await;
-        }
+        self.proxies.stop(&self.hurry).await;
         self.borders.stop_captures(self.config.limits.capture_stop).await;
         self.config.tell(Progress::Sealing);
         let config = self.config;

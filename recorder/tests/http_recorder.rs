@@ -148,6 +148,7 @@ async fn a_database_is_captured_while_its_clients_go_through_the_proxy() {
     assert!(told.contains(&Progress::BaseComplete { database: described }), "{told:?}");
     let counts = summary.counts.expect("counts");
     assert_eq!((counts.base_rows, counts.row_changes > 0), (10, true), "{counts:?}");
+    assert_eq!((counts.statements, counts.transactions > 0), (2, true), "{counts:?}");
 }
 
 async fn run_sql(url: &str, sql: &str) {

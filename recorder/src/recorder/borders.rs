@@ -1,7 +1,5 @@
 //! The borders that a recorder stands on: change captures and proxies, started in order.
 
-mod passthrough;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +18,41 @@ use crate::capture::{BaseState, Capture, CaptureConfig};
 use crate::error::RecorderError;
 use crate::http::egress::{EgressConfig, EgressProxy, ParentProxies};
 use crate::http::reverse::{ReverseProxy, ReverseProxyConfig};
+use crate::pg::proxy::{PgProxy, PgProxyConfig, ProxyLimits};
+use crate::pg::session::Mode;
+use crate::pg::sockets::ListenAddr;
 use crate::redaction::Redactor;
+
+/// Running proxies. What stands before the application ends first: the requests that it still works on need what stands
+/// behind it.
+#[derive(Default)]
+pub(super) struct Proxies {
+    outer: JoinSet<()>,
+    outer_shutdown: CancellationToken,
+    inner: JoinSet<()>,
+    inner_shutdown: CancellationToken,
+}
+
+impl Proxies {
+    /// Lets what is under way end, unless `hurry` is cancelled.
+    pub(super) async fn stop(self, hurry: &CancellationToken) {
+        for (proxies, shutdown) in [(self.outer, self.outer_shutdown), (self.inner, self.inner_shutdown)] {
+            shutdown.cancel();
+            end_all(proxies, hurry).await;
+        }
+    }
+}
+
+async fn end_all(mut proxies: JoinSet<()>, hurry: &CancellationToken) {
+    let ended = async { while proxies.join_next().await.is_some() {} };
+    let cut = tokio::select! {
+        () = ended => false,
+        () = hurry.cancelled() => true,
+    };
+    if cut {
+        proxies.shutdown().await;
+    }
+}
 
 /// What was started, with the addresses that it got.
 pub(super) struct Borders {
@@ -62,8 +94,7 @@ impl Borders {
 struct Start<'a> {
     config: &'a RecorderConfig,
     sink: &'a EventSink,
-    proxies: &'a mut JoinSet<()>,
-    shutdown: &'a CancellationToken,
+    proxies: &'a mut Proxies,
     redactor: Arc<Redactor>,
     next_source: u16,
 }
@@ -72,12 +103,11 @@ struct Start<'a> {
 pub(super) async fn start(
     config: &RecorderConfig,
     sink: &EventSink,
-    proxies: &mut JoinSet<()>,
-    shutdown: &CancellationToken,
+    proxies: &mut Proxies,
     impatient: &CancellationToken,
 ) -> Result<Borders, RecorderError> {
     let redactor = Arc::new(Redactor::random());
-    let mut start = Start { config, sink, proxies, shutdown, redactor, next_source: 0 };
+    let mut start = Start { config, sink, proxies, redactor, next_source: 0 };
     let mut borders = Borders { http: Vec::new(), pg: Vec::new(), egress: None, captures: Vec::new() };
     if let Err(error) = start.all(&mut borders).await {
         // What capture has set up in the database must not stay there.
@@ -107,8 +137,18 @@ impl Start<'_> {
 
     /// The proxy listens first, so that capture can name its address; it serves once capture is attached.
     async fn postgres(&mut self, pair: &PgPair, source: SourceId, borders: &mut Borders) -> Result<(), RecorderError> {
-        let listener = crate::http::listener::bind("--pg", pair.listen).await?;
-        let listen = listener.local_addr().unwrap_or(pair.listen);
+        let proxy_config = PgProxyConfig {
+            source,
+            listen: ListenAddr::Tcp(pair.listen),
+            upstream: pair.url.upstream(),
+            mode: Mode::default(),
+            limits: ProxyLimits::default(),
+        };
+        let proxy = PgProxy::bind(proxy_config, self.sink.clone(), None).await?;
+        let listen = match proxy.local_addr() {
+            ListenAddr::Tcp(address) => address,
+            ListenAddr::Unix(_) => pair.listen,
+        };
         let database = pair.url.describe();
         let capture_config = CaptureConfig {
             listen: listen.to_string(),
@@ -120,8 +160,7 @@ impl Start<'_> {
             RecorderError::Capture { database: database.clone(), hint: error.hint(), source: Box::new(error) }
         })?;
         borders.captures.push((database.clone(), capture));
-        let (shutdown, url) = (self.shutdown.clone(), pair.url.config().clone());
-        self.proxies.spawn(passthrough::run(listener, url, shutdown));
+        self.proxies.inner.spawn(proxy.run(self.proxies.inner_shutdown.clone()));
         borders.pg.push(listen);
         self.config.tell(Progress::Listening { what: "PostgreSQL", listen, upstream: Some(database) });
         Ok(())
@@ -143,7 +182,7 @@ impl Start<'_> {
         };
         let proxy = ReverseProxy::bind(proxy_config, self.sink.clone()).await?;
         let listen = proxy.local_addr();
-        self.proxies.spawn(proxy.run(self.shutdown.clone()));
+        self.proxies.outer.spawn(proxy.run(self.proxies.outer_shutdown.clone()));
         self.announce("HTTP", source, listen, Some(pair.upstream.to_string()), SourceKind::Http);
         Ok(listen)
     }
@@ -159,7 +198,7 @@ impl Start<'_> {
         };
         let proxy = EgressProxy::bind(proxy_config, self.sink.clone()).await?;
         let listen = proxy.local_addr();
-        self.proxies.spawn(proxy.run(self.shutdown.clone()));
+        self.proxies.inner.spawn(proxy.run(self.proxies.inner_shutdown.clone()));
         self.announce("outbound calls", source, listen, None, SourceKind::Egress);
         Ok(listen)
     }

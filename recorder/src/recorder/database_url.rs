@@ -7,6 +7,8 @@ use std::str::FromStr;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
+use crate::pg::upstream::Upstream;
+
 /// Query parameters that say where the server is.
 const ADDRESS_PARAMETERS: [&str; 3] = ["host", "hostaddr", "port"];
 
@@ -80,6 +82,17 @@ impl DatabaseUrl {
         match self.config.get_dbname() {
             Some(database) => format!("{host}:{port}/{database}"),
             None => format!("{host}:{port}"),
+        }
+    }
+
+    /// The server's address, for the proxy.
+    pub fn upstream(&self) -> Upstream {
+        let port = self.config.get_ports().first().copied().unwrap_or(5432);
+        match (self.config.get_hosts().first(), self.config.get_hostaddrs().first()) {
+            (Some(Host::Unix(directory)), _) => Upstream::Unix(directory.join(format!(".s.PGSQL.{port}"))),
+            (_, Some(address)) => Upstream::Tcp { host: address.to_string(), port },
+            (Some(Host::Tcp(host)), None) => Upstream::Tcp { host: host.clone(), port },
+            (None, None) => Upstream::Tcp { host: "localhost".to_owned(), port },
         }
     }
 
