@@ -1,1 +1,8 @@
-//! tests
+//! A stage for end-to-end tests: a private PostgreSQL, the fixtures, `txray record` in front of them, and the load
+//! driver, all as processes with the arguments that a user would type.
+
+mod program;
+mod stage;
+
+pub use program::{Finished, Program, binary, free_port, http_get, run, txray};
+pub use stage::{DATABASE, Recorded, Stage, database_server};

@@ -1,0 +1,76 @@
+//! The command line: arguments, dispatch, errors with hints and exit codes.
+
+mod args;
+mod demo;
+mod export;
+mod failure;
+mod list;
+mod locate;
+mod maintain;
+mod record;
+mod replay;
+mod row;
+mod show;
+mod sql;
+mod story;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use self::args::{Arguments, Command};
+use self::failure::Outcome;
+
+/// Parses the command line, runs the command, reports a failure once, and gives the exit code.
+pub(crate) fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // clap prints help to stdout with code 0 and usage errors to stderr with code 2.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    start_logging(arguments.verbose);
+    match run(arguments) {
+        Ok(outcome) => outcome.exit_code(),
+        Err(error) if failure::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
+    let mut out = io::stdout().lock();
+    let outcome = match arguments.command {
+        Command::Record(options) => record::run(options)?,
+        Command::Tui(options) => maintain::tui(&options, &mut out)?,
+        Command::Ls(options) => list::run(&options, &mut out)?,
+        Command::Show(options) => show::run(&options, &mut out)?,
+        Command::Row(options) => row::run(&options, &mut out)?,
+        Command::Sql(options) => sql::run(&options, &mut out)?,
+        Command::Export(options) => export::run(&options, &mut out)?,
+        Command::Checkout(options) => replay::checkout(&options, &mut out)?,
+        Command::Replay(options) => replay::run(options, &mut out)?,
+        Command::Seal(options) => maintain::seal(&options, &mut out)?,
+        Command::Verify(options) => maintain::verify(&options, &mut out)?,
+        Command::Demo(options) => demo::run(&options, &mut out)?,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "txray", &mut out);
+            Outcome::Done
+        }
+    };
+    out.flush()?;
+    Ok(outcome)
+}
+
+fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TXRAY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().with_target(false).init();
+}

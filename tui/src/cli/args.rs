@@ -1,0 +1,319 @@
+//! Arguments as typed; validation that needs more than one of them is each command's.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::output::OutputFormat;
+
+/// A time-travel debugger for applications that keep their state in PostgreSQL
+///
+/// Records every request, SQL statement, external call and row change of an application, without changing it; then
+/// browses them, traces rows, and replays requests against the database as it was.
+#[derive(Debug, Parser)]
+#[command(name = "txray", version, propagate_version = true, max_term_width = 110)]
+pub(crate) struct Arguments {
+    /// More about what is being done (repeat for more)
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Record an application until it ends or is interrupted
+    Record(RecordOptions),
+    /// Browse a trace in the terminal
+    Tui(TuiOptions),
+    /// List requests, transactions, statements, external calls, row changes, relations or gaps
+    Ls(ListOptions),
+    /// Show one request, transaction, statement or external call with everything it did
+    Show(ShowOptions),
+    /// The history of a row: each version, and the statement, transaction and request behind it; and who read it
+    Row(RowOptions),
+    /// Query the trace's tables with DuckDB's SQL
+    Sql(SqlOptions),
+    /// Write out part of a trace for other tools
+    Export(ExportOptions),
+    /// Start a private PostgreSQL that holds the database as it was at a position
+    Checkout(CheckoutOptions),
+    /// Send a recorded request to the application again, against the database as it was, and compare
+    Replay(ReplayOptions),
+    /// Seal what a killed recorder left behind
+    Seal(TraceOption),
+    /// Check a trace's digests and hash chain
+    Verify(TraceOption),
+    /// Record two small applications with known bugs and tell what happened
+    Demo(DemoOptions),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceOption {
+    /// Trace directory [default: the newest *.txray directory here]
+    #[arg(short, long, value_name = "DIR", env = "TXRAY_TRACE")]
+    pub(crate) trace: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReadOptions {
+    #[command(flatten)]
+    pub(crate) trace: TraceOption,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "pretty")]
+    pub(crate) output: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example: an application on port 8000 whose database is on port 5432; point clients at port 8080:
+
+    txray record --http 127.0.0.1:8080=127.0.0.1:8000 \\
+                 --pg 127.0.0.1:6432=postgres://app@127.0.0.1:5432/app \\
+                 --egress 127.0.0.1:3128 -- ./app
+
+The application starts with DATABASE_URL, PG* and HTTP(S)_PROXY pointing at the recorder.")]
+pub(crate) struct RecordOptions {
+    /// Forward HTTP from LISTEN to the application at UPSTREAM (host:port each); may be repeated
+    #[arg(long, value_name = "LISTEN=UPSTREAM")]
+    pub(crate) http: Vec<String>,
+    /// Forward PostgreSQL from LISTEN (host:port) to the server at URL
+    #[arg(long, value_name = "LISTEN=URL")]
+    pub(crate) pg: Vec<String>,
+    /// Listen here as the application's outbound HTTP proxy
+    #[arg(long, value_name = "LISTEN")]
+    pub(crate) egress: Option<String>,
+    /// Trace directory to make [default: ./DATE-TIME.txray]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Directory with PostgreSQL's programs (pg_dump)
+    #[arg(long, value_name = "DIR", env = "TXRAY_PG_BIN")]
+    pub(crate) pg_bin: Option<PathBuf>,
+    /// The application and its arguments
+    #[arg(last = true, value_name = "APP")]
+    pub(crate) app: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TuiOptions {
+    #[command(flatten)]
+    pub(crate) trace: TraceOption,
+    /// Start at a position, such as @req:12
+    #[arg(value_name = "@POSITION")]
+    pub(crate) position: Option<String>,
+    /// Render the screen as it is after these keys as SVG to standard output
+    #[arg(long, value_name = "KEYS", hide = true)]
+    pub(crate) render: Option<String>,
+    /// Size of the rendered screen
+    #[arg(long, value_name = "COLUMNSxROWS", default_value = "120x40", hide = true)]
+    pub(crate) size: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListKind {
+    /// Requests
+    Requests,
+    /// Transactions
+    Transactions,
+    /// Statements
+    Statements,
+    /// External calls
+    Calls,
+    /// Row changes
+    Changes,
+    /// Tables, as captured
+    #[value(alias = "tables")]
+    Relations,
+    /// Gaps
+    Gaps,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListOptions {
+    /// What to list
+    pub(crate) kind: ListKind,
+    #[command(flatten)]
+    pub(crate) read: ReadOptions,
+    /// Only those that contain this text (method, path, status, SQL, URL)
+    #[arg(short = 'm', long = "match", value_name = "TEXT")]
+    pub(crate) text: Option<String>,
+    /// Only failed ones
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// Only what belongs to this request
+    #[arg(long, value_name = "@req:ID")]
+    pub(crate) request: Option<String>,
+    /// Only row changes of this table
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) table: Option<String>,
+    /// Not before this position
+    #[arg(long, value_name = "@POSITION")]
+    pub(crate) since: Option<String>,
+    /// Not after this position
+    #[arg(long, value_name = "@POSITION")]
+    pub(crate) until: Option<String>,
+    /// At most this many, newest first
+    #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowOptions {
+    /// @req:ID, @txn:ID, @stmt:ID or @call:ID; a request also by its X-Request-Id
+    #[arg(value_name = "@POSITION")]
+    pub(crate) position: String,
+    #[command(flatten)]
+    pub(crate) read: ReadOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RowOptions {
+    /// Table, qualified unless in schema public
+    pub(crate) table: String,
+    /// Values of the key columns, in order; or COLUMN=VALUE to look rows up by other columns
+    #[arg(required = true)]
+    pub(crate) key: Vec<String>,
+    #[command(flatten)]
+    pub(crate) read: ReadOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SqlOptions {
+    /// A reading statement over the trace's tables; - reads it from standard input
+    pub(crate) query: String,
+    #[command(flatten)]
+    pub(crate) read: ReadOptions,
+    /// At most this many rows; 0 for all
+    #[arg(short = 'n', long, default_value_t = 1000, value_name = "N")]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportOptions {
+    #[command(subcommand)]
+    pub(crate) what: ExportKind,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ExportKind {
+    /// Who wrote and who read which rows, by which request, with the gaps in the range named
+    Lineage(LineageOptions),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum LineageFormat {
+    /// OpenLineage run events, one a line
+    Openlineage,
+    /// One row an access
+    Csv,
+    /// One JSON document an access
+    #[default]
+    Ndjson,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LineageOptions {
+    /// Only this table
+    pub(crate) table: Option<String>,
+    /// Only the row with these key values
+    pub(crate) key: Vec<String>,
+    #[command(flatten)]
+    pub(crate) trace: TraceOption,
+    /// From this position on
+    #[arg(long, value_name = "@POSITION")]
+    pub(crate) since: Option<String>,
+    /// Up to this position
+    #[arg(long, value_name = "@POSITION")]
+    pub(crate) until: Option<String>,
+    /// Format
+    #[arg(long, value_name = "FORMAT", default_value = "ndjson")]
+    pub(crate) format: LineageFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckoutOptions {
+    /// Where to: @req:ID, @stmt:ID^, @2026-04-25T14:32:00Z, @-5m, @lsn:0/16B3748, @xid:742
+    #[arg(value_name = "@POSITION")]
+    pub(crate) position: String,
+    #[command(flatten)]
+    pub(crate) trace: TraceOption,
+    /// Directory with PostgreSQL's programs
+    #[arg(long, value_name = "DIR", env = "TXRAY_PG_BIN")]
+    pub(crate) pg_bin: Option<PathBuf>,
+    /// Run this with DATABASE_URL and PG* set, then stop; without it the server runs until interrupted
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum EgressPolicy {
+    /// Answer from the recording; refuse and report any other call
+    #[default]
+    Strict,
+    /// Answer from the recording; let other calls through
+    Record,
+    /// Let every call through
+    Live,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum BackgroundPolicy {
+    /// Hold statements that are not the request's until it is done
+    #[default]
+    Hold,
+    /// Let them run
+    Allow,
+    /// Refuse them
+    Deny,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayOptions {
+    /// The request: @req:ID, by number or by its X-Request-Id
+    #[arg(value_name = "@req:ID")]
+    pub(crate) position: String,
+    #[command(flatten)]
+    pub(crate) read: ReadOptions,
+    /// Where the application listens, when not where it did while recording
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) upstream: Option<String>,
+    /// What to do with external calls
+    #[arg(long, value_name = "POLICY", default_value = "strict")]
+    pub(crate) egress: EgressPolicy,
+    /// What to do with statements outside the request
+    #[arg(long, value_name = "POLICY", default_value = "hold")]
+    pub(crate) background: BackgroundPolicy,
+    /// Give the application this long to start, and the request as long to end
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) timeout: u64,
+    /// Directory with PostgreSQL's programs
+    #[arg(long, value_name = "DIR", env = "TXRAY_PG_BIN")]
+    pub(crate) pg_bin: Option<PathBuf>,
+    /// The application and its arguments
+    #[arg(last = true, required = true, value_name = "APP")]
+    pub(crate) app: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoOptions {
+    /// Trace directory to make [default: a new one under the temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print the story even on a terminal
+    #[arg(long)]
+    pub(crate) no_tui: bool,
+    /// Directory with the fixtures' programs [default: beside txray]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) fixtures: Option<PathBuf>,
+    /// Directory with PostgreSQL's programs
+    #[arg(long, value_name = "DIR", env = "TXRAY_PG_BIN")]
+    pub(crate) pg_bin: Option<PathBuf>,
+    /// Seed of the load driver
+    #[arg(long, default_value_t = 7, value_name = "N")]
+    pub(crate) seed: u64,
+}

@@ -1,0 +1,58 @@
+//! `txray tui`, `seal` and `verify`.
+
+use std::io::Write;
+
+use txray_store::trace::verify as verify_trace;
+
+use super::args::{TraceOption, TuiOptions};
+use super::failure::{Failure, Outcome};
+use super::locate;
+use crate::output::one_line;
+use crate::ui;
+
+pub(super) fn tui(options: &TuiOptions, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let directory = locate::trace_directory(&options.trace)?;
+    let position = options.position.as_deref().map(str::parse).transpose()?;
+    match &options.render {
+        None => ui::run(&directory, position)?,
+        Some(keys) => {
+            let (width, height) = size(&options.size)?;
+            writeln!(out, "{}", ui::render_svg(&directory, position, keys, width, height)?)?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn size(text: &str) -> Result<(u16, u16), Failure> {
+    let parse = || {
+        let (width, height) = text.split_once('x')?;
+        Some((width.parse().ok()?, height.parse().ok()?))
+    };
+    parse()
+        .ok_or_else(|| Failure::usage(format!("\"{text}\" is not a size")).hint("give columns and rows, as in 120x40"))
+}
+
+pub(super) fn seal(options: &TraceOption, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let directory = locate::trace_directory(options)?;
+    let segments = txray_store::seal::seal(&directory)?;
+    writeln!(out, "sealed {segments} log{} of {}", if segments == 1 { "" } else { "s" }, directory.display())?;
+    Ok(Outcome::Done)
+}
+
+pub(super) fn verify(options: &TraceOption, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let directory = locate::trace_directory(options)?;
+    let verification = verify_trace(&directory)?;
+    writeln!(out, "{}: {} sealed segments, {} logs", directory.display(), verification.segments, verification.logs)?;
+    match &verification.head {
+        Some(head) => writeln!(out, "head of the hash chain: {head}")?,
+        None => writeln!(out, "nothing is sealed yet: there is no hash chain")?,
+    }
+    for finding in &verification.findings {
+        writeln!(out, "✗ {}: {}", finding.file, one_line(&finding.what))?;
+    }
+    if verification.is_sound() {
+        writeln!(out, "everything is as it was written")?;
+        return Ok(Outcome::Done);
+    }
+    Ok(Outcome::Differs)
+}

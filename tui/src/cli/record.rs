@@ -1,0 +1,50 @@
+//! `txray record`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use txray_recorder::recorder::{AppCommand, RecorderConfig, parse_listen, record};
+use txray_store::time::Timestamp;
+
+use super::args::RecordOptions;
+use super::failure::Outcome;
+
+pub(super) fn run(options: RecordOptions) -> anyhow::Result<Outcome> {
+    let config = configuration(options)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let summary = runtime.block_on(record(config, CancellationToken::new()))?;
+    eprint!("\n{summary}");
+    eprintln!("\nbrowse it with  txray tui --trace {}", summary.trace.display());
+    Ok(Outcome::Done)
+}
+
+fn configuration(options: RecordOptions) -> anyhow::Result<RecorderConfig> {
+    let mut config = RecorderConfig::new(options.out.unwrap_or_else(|| default_directory(Timestamp::now())));
+    config.http = options.http.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    config.pg = options.pg.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    config.egress = options.egress.as_deref().map(parse_listen).transpose()?;
+    config.pg_bin = options.pg_bin;
+    let mut words = options.app.into_iter();
+    config.command =
+        words.next().map(|program| AppCommand { program: program.into(), args: words.map(Into::into).collect() });
+    config.progress = Some(Arc::new(|progress| eprintln!("txray: {progress}")));
+    Ok(config)
+}
+
+/// `2026-04-25T14-32-00.txray`: sorts by time, and no character needs quoting.
+fn default_directory(now: Timestamp) -> PathBuf {
+    let text = now.to_string();
+    let seconds = text.split('.').next().unwrap_or(&text);
+    PathBuf::from(format!("{}.txray", seconds.replace(':', "-")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_directory_is_named_by_time() {
+        assert_eq!(default_directory(Timestamp(0)), PathBuf::from("1970-01-01T00-00-00.txray"));
+    }
+}
