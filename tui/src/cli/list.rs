@@ -275,6 +275,7 @@ fn optional<T: ToString>(value: Option<T>) -> String {
 /// How something is tied to its request, in a word.
 fn tie(level: AttributionLevel, confidence: f64) -> String {
     match level {
+        AttributionLevel::Inferred if confidence > 0.99 => "inferred >99 %".to_owned(),
         AttributionLevel::Inferred => format!("inferred {:.0} %", confidence * 100.0),
         AttributionLevel::Unattributed => String::new(),
         stated => stated.as_str().to_owned(),

@@ -309,6 +309,8 @@ fn level(level: AttributionLevel, confidence: f64) -> String {
         AttributionLevel::Comment => "named by a trace comment".to_owned(),
         AttributionLevel::ApplicationName => "named by application_name".to_owned(),
         AttributionLevel::Exclusive => "the only request in flight".to_owned(),
+        // Never "100 %": an inference stays a guess.
+        AttributionLevel::Inferred if confidence > 0.99 => "inferred, over 99 %".to_owned(),
         AttributionLevel::Inferred => format!("inferred, {:.0} %", confidence * 100.0),
         AttributionLevel::Unattributed => "no known request".to_owned(),
     }
