@@ -18,7 +18,7 @@ use txray_store::reader::Reader;
 use txray_store::time::Timestamp;
 
 use crate::error::ReplayError;
-use crate::private_postgres::{PgBinaries, PgOptions, PrivatePostgres};
+use crate::private_postgres::{PgBinaries, PgOptions, PrivatePostgres, percent_encoded};
 use crate::recorded::Shapes;
 
 pub(crate) use rows::{session_setup, table_name};
@@ -163,6 +163,18 @@ impl Checkout {
     /// The server, to keep it or stop it.
     pub fn into_postgres(self) -> PrivatePostgres {
         self.postgres
+    }
+
+    /// Keeps the server's directory when this value is dropped. Gives the directory.
+    pub fn keep_directory(&mut self) -> PathBuf {
+        self.postgres.keep_directory()
+    }
+
+    /// A URL for a role with a password, which the server does not ask for. Its address is that of the socket: clients that want
+    /// another one replace it.
+    pub fn url_for(&self, user: &str, password: &str) -> String {
+        let (user, password) = (percent_encoded(user), percent_encoded(password));
+        format!("postgresql://{user}:{password}@localhost:{}/{}", self.postgres.port(), percent_encoded(&self.database))
     }
 
     /// The database's name: the recorded one.

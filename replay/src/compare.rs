@@ -18,7 +18,8 @@ use txray_store::ids::{CallId, StatementId};
 pub use exchange::{BodySide, CallSide, ResponseSide, compare_call, compare_response, could_be_call};
 pub use renaming::{Clocks, Likeness, Period, Renaming};
 pub use rows::{RowsSide, TextRow};
-pub use statement::{StatementSide, compare_statement};
+pub(crate) use statement::same_statement;
+pub use statement::{StatementSide, canonical_sql, compare_statement, parameter_texts};
 
 /// Where a divergence is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

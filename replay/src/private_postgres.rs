@@ -13,6 +13,7 @@ use std::time::Duration;
 pub use account::Account;
 pub use binaries::PgBinaries;
 pub use server::PrivatePostgres;
+pub(crate) use server::percent_encoded;
 
 /// How a private server is set up.
 #[derive(Debug, Clone)]

@@ -1,9 +1,15 @@
 //! What a replay needs of a trace: the request with its statements, and the transactions that ran beside it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
-use txray_store::ids::{Oid, RequestId, SourceId, Xid};
+use txray_store::error::StoreError;
+use txray_store::ids::{Oid, RequestId, SourceId, TransactionId, Xid};
 use txray_store::model::{CommitRow, RawChange, RelationInfo, RequestDetail, StatementDetail};
+use txray_store::query::CommitRange;
+use txray_store::reader::Reader;
+
+use crate::error::ReplayError;
 
 /// Shapes of relations by OID and version.
 #[derive(Debug, Clone, Default)]
@@ -73,4 +79,102 @@ pub struct Recorded {
     pub neighbours: BTreeMap<Xid, Neighbour>,
     /// Shapes of relations.
     pub shapes: Shapes,
+}
+
+/// How far from the request's time commits are looked for: commit times are taken before a commit becomes visible.
+const MARGIN: Duration = Duration::from_mins(1);
+
+impl Recorded {
+    /// Reads a request and everything around it.
+    pub fn read(reader: &Reader, id: RequestId) -> Result<Self, ReplayError> {
+        let request = reading("the request", reader.request(id))?;
+        let request = request.ok_or_else(|| ReplayError::Unknown { what: format!("request {id}") })?;
+        let mut statements = Vec::new();
+        for summary in request.transactions.iter().flat_map(|one| &one.statements) {
+            let detail = reading("its statements", reader.statement(summary.id))?;
+            statements.extend(detail);
+        }
+        statements.sort_by_key(|one| (one.summary.started, one.summary.id));
+        let database = database_of(reader, &statements)?;
+        let mut shapes = Vec::new();
+        let mut neighbours = BTreeMap::new();
+        if let Some(source) = database {
+            for relation in reading("its relations", reader.relations())? {
+                if relation.source == source {
+                    shapes.extend(reading("its relations", reader.relation_versions(source, relation.oid))?);
+                }
+            }
+            neighbours = read_neighbours(reader, source, &request, &statements)?;
+        }
+        Ok(Recorded { request, database, statements, neighbours, shapes: Shapes::new(shapes) })
+    }
+}
+
+fn reading<T>(what: &'static str, result: Result<T, StoreError>) -> Result<T, ReplayError> {
+    result.map_err(|source| ReplayError::Trace { what, source })
+}
+
+/// The server that the request's sessions were connected to.
+fn database_of(reader: &Reader, statements: &[StatementDetail]) -> Result<Option<SourceId>, ReplayError> {
+    let Some(first) = statements.first() else { return Ok(None) };
+    let sessions: std::collections::BTreeSet<u64> = statements.iter().map(|one| one.summary.session.0).collect();
+    let list: Vec<String> = sessions.iter().map(u64::to_string).collect();
+    let sql = format!("SELECT DISTINCT source FROM sessions WHERE id IN ({})", list.join(", "));
+    let rows = reading("its sessions", reader.sql(&sql, 2))?.rows;
+    let number = |row: &Vec<Option<String>>| row.first()?.as_deref()?.parse().ok().map(SourceId);
+    match rows.as_slice() {
+        [one] => Ok(number(one)),
+        [] => Err(ReplayError::Incomplete {
+            what: format!("session behind statement {}", first.summary.id),
+            hint: "the recording began in the middle of a session: choose a later request",
+        }),
+        _ => Err(ReplayError::Usage {
+            what: "the request used several databases, which replay cannot restore together yet".to_owned(),
+            hint: "check each of them out on its own with `txray checkout`".to_owned(),
+        }),
+    }
+}
+
+fn read_neighbours(
+    reader: &Reader,
+    source: SourceId,
+    request: &RequestDetail,
+    statements: &[StatementDetail],
+) -> Result<BTreeMap<Xid, Neighbour>, ReplayError> {
+    let ends = statements.iter().map(|one| one.summary.started.after(Duration::from_micros(one.summary.duration_us)));
+    let last = ends.max().unwrap_or(request.summary.started);
+    let range = CommitRange {
+        since: Some(request.summary.started.before(MARGIN)),
+        until: Some(last.after(MARGIN)),
+        ..CommitRange::default()
+    };
+    let commits = reading("its commits", reader.commits(source, &range))?;
+    let xids: Vec<Xid> = commits.iter().map(|commit| commit.xid).collect();
+    let mut changes: HashMap<Xid, Vec<RawChange>> = HashMap::new();
+    for change in reading("its row changes", reader.changes_of_xids(source, &xids))? {
+        changes.entry(change.xid).or_default().push(change);
+    }
+    let behind = requests_behind(reader, &commits)?;
+    let neighbour = |commit: CommitRow| {
+        let request = commit.transaction.and_then(|id| behind.get(&id).copied());
+        (commit.xid, Neighbour { commit, changes: changes.remove(&commit.xid).unwrap_or_default(), request })
+    };
+    Ok(commits.into_iter().map(neighbour).collect())
+}
+
+/// The requests behind transactions.
+fn requests_behind(reader: &Reader, commits: &[CommitRow]) -> Result<HashMap<TransactionId, RequestId>, ReplayError> {
+    let ids: Vec<String> = commits.iter().filter_map(|commit| commit.transaction).map(|id| id.to_string()).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let sql =
+        format!("SELECT id, request_id FROM transactions WHERE request_id IS NOT NULL AND id IN ({})", ids.join(", "));
+    let rows = reading("its transactions", reader.sql(&sql, ids.len()))?.rows;
+    let pair = |row: Vec<Option<String>>| {
+        let mut values = row.into_iter();
+        let mut next = || values.next().flatten()?.parse().ok();
+        Some((TransactionId(next()?), RequestId(next()?)))
+    };
+    Ok(rows.into_iter().filter_map(pair).collect())
 }

@@ -82,12 +82,12 @@ fn text(type_oid: txray_store::ids::Oid, format: Format, bytes: &[u8]) -> String
 }
 
 /// Parameter values as text, for people.
-pub(crate) fn parameter_texts(parameters: &[event::Parameter]) -> Vec<Option<String>> {
+pub fn parameter_texts(parameters: &[event::Parameter]) -> Vec<Option<String>> {
     parameters.iter().map(|one| one.value.as_deref().map(|bytes| text(one.type_oid, one.format, bytes))).collect()
 }
 
 /// A statement's text without comments, white space and the case of its words, but with its literals.
-pub(crate) fn canonical_sql(sql: &str) -> String {
+pub fn canonical_sql(sql: &str) -> String {
     let mut canonical = String::with_capacity(sql.len());
     for token in sql_lexer::tokens(sql).filter(|token| !token.is_blank()) {
         if !canonical.is_empty() {
@@ -105,6 +105,20 @@ pub(crate) fn canonical_sql(sql: &str) -> String {
 /// Whether two SQL texts are the same statement, literals up to the renaming.
 pub(crate) fn same_sql(comparison: &mut Comparison, recorded: &str, replayed: &str) -> bool {
     comparison.alike(&canonical_sql(recorded), &canonical_sql(replayed))
+}
+
+/// Whether a statement about to run is a recorded one, as far as the renaming is known: by its text, and by its parameters too.
+pub(crate) fn same_statement(
+    comparison: &Comparison,
+    recorded: &StatementSide,
+    sql: &str,
+    parameters: &[event::Parameter],
+) -> (bool, bool) {
+    let (renaming, clocks) = (&comparison.renaming, &comparison.clocks);
+    let same_text = renaming.could_be_alike(&canonical_sql(&recorded.sql), &canonical_sql(sql), clocks);
+    let mut trial = Comparison::new(*clocks);
+    trial.renaming.clone_from(renaming);
+    (same_text, same_text && same_parameters(&mut trial, &recorded.parameters, parameters))
 }
 
 /// Compares parameters: by their bytes, else by their texts up to the renaming.

@@ -94,14 +94,14 @@ impl PrivatePostgres {
 
     /// A URL over TCP for the superuser; none when the server has only its socket.
     pub fn url(&self, database: &str) -> Option<String> {
-        let (user, database) = (encoded(&self.options.superuser), encoded(database));
+        let (user, database) = (percent_encoded(&self.options.superuser), percent_encoded(database));
         self.listens.then(|| format!("postgresql://{user}@127.0.0.1:{}/{database}", self.port))
     }
 
     /// A URL over the Unix socket for the superuser.
     pub fn socket_url(&self, database: &str) -> String {
-        let directory = encoded(&self.socket_directory().to_string_lossy());
-        let (user, database) = (encoded(&self.options.superuser), encoded(database));
+        let directory = percent_encoded(&self.socket_directory().to_string_lossy());
+        let (user, database) = (percent_encoded(&self.options.superuser), percent_encoded(database));
         format!("postgresql://{user}@/{database}?host={directory}&port={}", self.port)
     }
 
@@ -354,7 +354,7 @@ fn tail(text: &str) -> String {
 }
 
 /// Percent-encodes what a URL's user, path segment or query value may not hold as it is.
-fn encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));

@@ -2,7 +2,6 @@
 
 mod invariants;
 mod memory;
-mod recorded;
 pub(crate) mod samples;
 mod screens;
 mod updates;

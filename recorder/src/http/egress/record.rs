@@ -9,7 +9,6 @@ use txray_store::time::Timestamp;
 use super::Shared;
 use crate::http::exchange::ResponseSeen;
 use crate::http::head::{RequestHead, ResponseHead, first};
-use crate::http::owner::OwnerSearch;
 use crate::http::tee::BodyTee;
 use crate::http::traceparent;
 use crate::redaction::Redactor;
@@ -31,9 +30,7 @@ pub(super) struct CallRecord {
     response: ResponseSeen,
     error: Option<String>,
     opaque: bool,
-    client_pid: Option<u32>,
-    ended: Option<Timestamp>,
-    recorded: bool,
+    finished: bool,
 }
 
 impl CallRecord {
@@ -53,12 +50,10 @@ impl CallRecord {
             content_type: head.header("content-type").map(str::to_owned),
             traceparent: head.header(traceparent::HEADER).map(str::to_owned),
             request: BodyTee::new(limit),
-            response: ResponseSeen { head: None, body: BodyTee::new(limit), responder: OwnerSearch::Over(None) },
+            response: ResponseSeen { head: None, body: BodyTee::new(limit) },
             error: None,
             opaque: head.method == "CONNECT",
-            client_pid: None,
-            ended: None,
-            recorded: false,
+            finished: false,
         }
     }
 
@@ -89,18 +84,9 @@ impl CallRecord {
         self.opaque = true;
     }
 
-    /// The call ends now; it is recorded when its client's process is known.
-    pub(super) fn end(&mut self) {
-        self.ended.get_or_insert_with(Timestamp::now);
-    }
-
     /// Records the call.
-    pub(super) fn record(mut self, client_pid: Option<u32>) {
-        self.client_pid = client_pid;
-    }
-
-    fn record_once(&mut self) {
-        if std::mem::replace(&mut self.recorded, true) {
+    pub(super) fn finish(&mut self) {
+        if std::mem::replace(&mut self.finished, true) {
             return;
         }
         let head = self.response.head.take();
@@ -109,7 +95,7 @@ impl CallRecord {
             id: self.id,
             source: self.source,
             started: self.started,
-            finished: self.ended.unwrap_or_else(Timestamp::now),
+            finished: Timestamp::now(),
             method: std::mem::take(&mut self.method),
             url: std::mem::take(&mut self.url),
             request_headers: std::mem::take(&mut self.headers),
@@ -119,7 +105,7 @@ impl CallRecord {
             response_body: self.redactor.body(self.response.body.take(), response_type),
             error: self.error.take(),
             traceparent: self.traceparent.take(),
-            client_pid: self.client_pid,
+            client_pid: None,
             opaque: self.opaque,
         })));
     }
@@ -127,6 +113,6 @@ impl CallRecord {
 
 impl Drop for CallRecord {
     fn drop(&mut self) {
-        self.record_once();
+        self.finish();
     }
 }
