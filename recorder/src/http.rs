@@ -13,6 +13,7 @@ mod exchange;
 mod framing;
 mod head;
 pub(crate) mod listener;
+mod owner;
 pub mod reverse;
 mod tee;
 pub mod traceparent;

@@ -35,6 +35,7 @@ async fn plain_calls_are_recorded_whole() {
         assert_eq!((call.request_body.prefix.as_slice(), call.request_body.is_whole()), (&b"a=b"[..], true));
         assert_eq!(call.response_body.prefix, b"{\"id\":\"ch\"}");
         assert_eq!(call.traceparent.as_deref(), Some("00-aa-bb-01"));
+        assert_eq!(call.client_pid, Some(std::process::id()));
         assert!(!call.opaque && call.started <= call.finished);
         assert!(!format!("{call:?}").contains("s3cr3t"));
     }

@@ -40,6 +40,7 @@ async fn bytes_are_the_same_as_without_a_proxy_but_for_traceparent() {
     assert_eq!((recorded.finished.status, recorded.finished.end), (Some(200), RequestEnd::Answered));
     assert_eq!(recorded.finished.body.prefix, b"hello");
     assert_eq!(recorded.finished.headers[0], ("X-oDD".to_owned(), "Value".to_owned()));
+    assert_eq!(recorded.finished.worker_pid, Some(std::process::id()));
     proxy.expect_nothing_more();
 }
 

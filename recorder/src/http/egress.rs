@@ -11,6 +11,7 @@ mod target;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use txray_store::event::GapKind;
 use txray_store::ids::SourceId;
 
+use self::answer::Offered;
 pub use self::answer::{Answer, Answerer, OutboundCall};
 pub use self::parent::{ParentProxies, ParentProxy};
 use self::record::CallRecord;
@@ -27,8 +29,10 @@ use super::client::{Gaps, Next, answer_and_close, next, plain_answer};
 use super::exchange::{self, ExchangeEnd, Outgoing, RequestBody};
 use super::head::RequestHead;
 use super::listener::{ProxyLimits, bind, connect, serve};
+use super::owner::{MAX_WAITING, OwnerSearch};
 use super::wire::{Peer, tunnel};
 use crate::error::RecorderError;
+use crate::pg::sockets::owner::SocketOwners;
 use crate::redaction::Redactor;
 use txray_store::sink::EventSink;
 
@@ -63,7 +67,11 @@ struct Shared {
     gaps: Gaps,
     /// Hosts whose tunnels were reported as gaps.
     opaque_hosts: Mutex<HashSet<String>>,
+    owners: Arc<SocketOwners>,
 }
+
+/// Why a call has no answer when its client went away.
+const CLIENT_GONE: &str = "the application went away before the response ended";
 
 /// Hosts that are told apart in gaps.
 const MAX_OPAQUE_HOSTS: usize = 1024;
@@ -80,6 +88,10 @@ struct Connection<'a> {
     client: Peer,
     origin: Option<Origin>,
     stop: &'a CancellationToken,
+    /// The process of the client.
+    owner: OwnerSearch,
+    /// Calls that have ended before it was found.
+    ended: Vec<CallRecord>,
 }
 
 impl EgressProxy {
@@ -88,7 +100,7 @@ impl EgressProxy {
         let listener = bind("--egress", config.listen).await?;
         let local_addr = listener.local_addr().unwrap_or(config.listen);
         let gaps = Gaps::new(config.source);
-        let shared = Shared { config, local_addr, sink, gaps, opaque_hosts: Mutex::default() };
+        let shared = Shared { config, local_addr, sink, gaps, opaque_hosts: Mutex::default(), owners: Arc::default() };
         Ok(EgressProxy { listener, local_addr, shared: Arc::new(shared) })
     }
 
@@ -104,7 +116,10 @@ impl EgressProxy {
         serve(self.listener, &limits, shutdown, |stream, _| {
             let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
             async move {
-                let connection = Connection { shared: &shared, client: Peer::new(stream), origin: None, stop: &stop };
+                let client = Peer::new(stream);
+                let owner = OwnerSearch::plan(&shared.owners, &client);
+                let connection =
+                    Connection { shared: &shared, client, origin: None, stop: &stop, owner, ended: Vec::new() };
                 connection.serve().await;
             }
         })
@@ -114,54 +129,96 @@ impl EgressProxy {
 
 impl Connection<'_> {
     async fn serve(mut self) {
+        self.owner.begin();
         loop {
-            match next(&mut self.client, self.origin.as_mut().map(|origin| &mut origin.peer), self.stop).await {
-                Next::Request(head) => {
-                    let goes_on = self.serve_call(&head).await;
-                    if !goes_on || self.stop.is_cancelled() {
-                        return;
-                    }
-                }
+            let goes_on = match self.next().await {
+                Next::Request(head) => self.serve_call(&head).await,
                 Next::NotHttp => {
-                    let text = "txray: this is an outbound proxy for HTTP/1; the bytes received are not HTTP/1";
-                    return answer_and_close(&mut self.client, &plain_answer(400, "Bad Request", text)).await;
+                    let text = "this is an outbound proxy for HTTP/1; the bytes received are not HTTP/1";
+                    self.refuse(400, "Bad Request", text).await
                 }
-                Next::Closed => return,
+                Next::Closed => false,
+            };
+            if !goes_on || self.stop.is_cancelled() {
+                break;
             }
         }
+        settle(&mut self.owner, &mut self.ended).await;
+    }
+
+    /// What the client brings next; meanwhile, what has ended is recorded when the client's process is found.
+    async fn next(&mut self) -> Next {
+        let waiting = next(&mut self.client, self.origin.as_mut().map(|origin| &mut origin.peer), self.stop);
+        tokio::pin!(waiting);
+        if !self.ended.is_empty() {
+            tokio::select! {
+                biased;
+                next = &mut waiting => return next,
+                () = settle(&mut self.owner, &mut self.ended) => {}
+            }
+        }
+        waiting.await
+    }
+
+    /// A call has ended: records it, or keeps it until the client's process is found.
+    fn done(&mut self, mut record: CallRecord) {
+        record.end();
+        match self.owner.result_now() {
+            Poll::Ready(owner) => record.record(owner),
+            Poll::Pending if self.ended.len() < MAX_WAITING => self.ended.push(record),
+            Poll::Pending => record.record(None),
+        }
+    }
+
+    /// Answers in the proxy's own name; the connection ends.
+    async fn refuse(&mut self, status: u16, phrase: &str, reason: &str) -> bool {
+        answer_and_close(&mut self.client, &plain_answer(status, phrase, &format!("txray: {reason}"))).await;
+        false
     }
 
     /// Serves one call. Returns whether the connection can carry another.
     async fn serve_call(&mut self, head: &RequestHead) -> bool {
         let target = match Target::of(head) {
             Ok(target) => target,
-            Err(reason) => {
-                let text = format!("txray: {reason}");
-                answer_and_close(&mut self.client, &plain_answer(400, "Bad Request", &text)).await;
-                return false;
-            }
+            Err(reason) => return self.refuse(400, "Bad Request", reason).await,
         };
         let mut record = CallRecord::start(self.shared, head);
         if let Some(answerer) = self.shared.config.answerer.as_deref() {
-            let offered = answer::offer(answerer, &mut self.client, &self.shared.config, head, &mut record).await;
-            if let Some(goes_on) = offered {
-                return goes_on;
+            match answer::offer(answerer, &mut self.client, &self.shared.config, head, &mut record).await {
+                Offered::PassThrough => {}
+                Offered::Answered(goes_on) => {
+                    self.done(record);
+                    return goes_on;
+                }
+                Offered::Refused(reason) => return self.fail(record, reason).await,
+                Offered::Gone => {
+                    record.fail(CLIENT_GONE.to_owned());
+                    self.done(record);
+                    return false;
+                }
             }
         }
         if let Err(reason) = self.connect_to(&target).await {
-            record.fail(reason.clone());
-            drop(record);
-            let text = format!("txray: {reason}");
-            answer_and_close(&mut self.client, &plain_answer(502, "Bad Gateway", &text)).await;
-            return false;
+            return self.fail(record, reason).await;
         }
         match &target {
             Target::Tunnel(authority) if self.shared.config.parents.for_target(&target).is_none() => {
-                self.open_tunnel(record, authority).await;
+                let answer = b"HTTP/1.1 200 Connection established\r\n\r\n";
+                if self.client.outbound.write_all(answer).await.is_ok() {
+                    self.tunnel(authority).await;
+                }
+                self.done(record);
                 false
             }
             Target::Tunnel(_) | Target::Plain { .. } => self.exchange(head, &target, record).await,
         }
+    }
+
+    /// Records that a call was not made, and says so.
+    async fn fail(&mut self, mut record: CallRecord, reason: String) -> bool {
+        record.fail(reason.clone());
+        self.done(record);
+        self.refuse(502, "Bad Gateway", &reason).await
     }
 
     /// Sees to it that `origin` is connected to where the call goes.
@@ -196,31 +253,28 @@ impl Connection<'_> {
         };
         match end {
             ExchangeEnd::Whole | ExchangeEnd::Last => {}
-            ExchangeEnd::ClientGone => record.fail("the application went away before the response ended".to_owned()),
+            ExchangeEnd::ClientGone => record.fail(CLIENT_GONE.to_owned()),
             ExchangeEnd::UpstreamGone => record.fail("the server broke off".to_owned()),
+            ExchangeEnd::Switched | ExchangeEnd::Unfollowed if head.method == "CONNECT" => {
+                self.tunnel(target.authority()).await;
+            }
             ExchangeEnd::Switched | ExchangeEnd::Unfollowed => {
-                let host = target.authority().clone();
-                if head.method != "CONNECT" {
-                    record.finish();
-                }
-                self.pass_opaquely(record, &host).await;
+                record.mark_opaque();
+                self.done(record);
+                self.tunnel(target.authority()).await;
+                return false;
             }
         }
+        self.done(record);
         end == ExchangeEnd::Whole
     }
 
-    /// Answers a `CONNECT` and passes what follows.
-    async fn open_tunnel(&mut self, record: CallRecord, authority: &Authority) {
-        if self.client.outbound.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_ok() {
-            self.pass_opaquely(record, authority).await;
-        }
-    }
-
-    async fn pass_opaquely(&mut self, mut record: CallRecord, authority: &Authority) {
+    /// Passes what follows as it is.
+    async fn tunnel(&mut self, authority: &Authority) {
         self.report_opaque(authority);
-        record.mark_opaque();
         if let Some(origin) = self.origin.as_mut() {
-            tunnel(&mut self.client, &mut origin.peer, self.stop.cancelled()).await;
+            let tunnel = tunnel(&mut self.client, &mut origin.peer, self.stop.cancelled());
+            tokio::join!(settle(&mut self.owner, &mut self.ended), tunnel);
         }
     }
 
@@ -232,6 +286,12 @@ impl Connection<'_> {
             self.shared.gaps.report(&self.shared.sink, GapKind::OpaqueTunnel, reason);
         }
     }
+}
+
+/// Records what has ended, once the client's process is found. Cancel safe.
+async fn settle(owner: &mut OwnerSearch, ended: &mut Vec<CallRecord>) {
+    let owner = owner.result().await;
+    ended.drain(..).for_each(|call| call.record(owner));
 }
 
 /// Whether a connection has ended at the proxy's own listener.

@@ -6,6 +6,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use super::framing::Framing;
 use super::head::ResponseHead;
+use super::owner::OwnerSearch;
 use super::tee::BodyTee;
 use super::wire::{Broken, Inbound, Peer, copy_until_end, pump};
 
@@ -27,6 +28,8 @@ pub(super) struct ResponseSeen {
     pub(super) head: Option<ResponseHead>,
     /// Its body.
     pub(super) body: BodyTee,
+    /// A search for the process that answers, which begins when it does: by then it has accepted the connection.
+    pub(super) responder: OwnerSearch,
 }
 
 /// What was seen of a request's body, and who wants to know when it has ended.
@@ -161,6 +164,7 @@ async fn receive_response(
             Err(_) => return ExchangeEnd::Unfollowed,
         }
     };
+    response.responder.begin();
     let (status, mut framing) = (head.status, head.framing);
     let until_close = framing == Framing::UntilClose;
     let tunnels = status == 101 || (method == "CONNECT" && (200..300).contains(&status));

@@ -7,21 +7,24 @@ mod record;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use txray_store::event::{GapKind, RequestEnd};
 use txray_store::ids::SourceId;
 
-use self::record::RequestRecord;
+use self::record::{FinishedRequest, RequestRecord};
 use super::authority::Authority;
 use super::client::{Gaps, Next, answer_and_close, next, plain_answer};
 use super::exchange::{self, ExchangeEnd, Outgoing, RequestBody};
 use super::head::RequestHead;
 use super::listener::{ProxyLimits, bind, connect, serve};
+use super::owner::{MAX_WAITING, OwnerSearch};
 use super::traceparent;
 use super::wire::{Peer, tunnel};
 use crate::error::RecorderError;
+use crate::pg::sockets::owner::SocketOwners;
 use crate::redaction::Redactor;
 use txray_store::sink::EventSink;
 
@@ -53,6 +56,7 @@ struct Shared {
     config: ReverseProxyConfig,
     sink: EventSink,
     gaps: Gaps,
+    owners: Arc<SocketOwners>,
 }
 
 impl ReverseProxy {
@@ -61,7 +65,8 @@ impl ReverseProxy {
         let listener = bind("--http", config.listen).await?;
         let local_addr = listener.local_addr().unwrap_or(config.listen);
         let gaps = Gaps::new(config.source);
-        Ok(ReverseProxy { listener, local_addr, shared: Arc::new(Shared { config, sink, gaps }) })
+        let shared = Shared { config, sink, gaps, owners: Arc::default() };
+        Ok(ReverseProxy { listener, local_addr, shared: Arc::new(shared) })
     }
 
     /// Where it listens.
@@ -73,94 +78,166 @@ impl ReverseProxy {
     pub async fn run(self, shutdown: CancellationToken) {
         let limits = self.shared.config.limits.clone();
         let stop = shutdown.clone();
-        serve(self.listener, &limits, shutdown, |stream, peer| {
-            serve_connection(Arc::clone(&self.shared), stream, peer, stop.clone())
+        serve(self.listener, &limits, shutdown, |stream, address| {
+            let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
+            async move {
+                let connection = Connection {
+                    shared: &shared,
+                    stop: &stop,
+                    address,
+                    client: Peer::new(stream),
+                    upstream: None,
+                    worker: OwnerSearch::Over(None),
+                    ended: Vec::new(),
+                };
+                connection.serve().await;
+            }
         })
         .await;
     }
 }
 
-async fn serve_connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, stop: CancellationToken) {
-    let mut client = Peer::new(stream);
-    let mut upstream: Option<Peer> = None;
-    loop {
-        match next(&mut client, upstream.as_mut(), &stop).await {
-            Next::Request(head) => {
-                let goes_on = serve_request(&shared, &mut client, &mut upstream, &head, peer, &stop).await;
-                if !goes_on || stop.is_cancelled() {
-                    return;
-                }
-            }
-            Next::NotHttp => return pass_unfollowed(&shared, &mut client, &mut upstream, &stop).await,
-            Next::Closed => return,
-        }
-    }
+/// One client's connection, paired with one to the application.
+struct Connection<'a> {
+    shared: &'a Shared,
+    stop: &'a CancellationToken,
+    address: SocketAddr,
+    client: Peer,
+    upstream: Option<Peer>,
+    /// The process behind the upstream connection.
+    worker: OwnerSearch,
+    /// Requests that have ended before their worker was found.
+    ended: Vec<FinishedRequest>,
 }
 
-/// Serves one request. Returns whether the connection can carry another.
-async fn serve_request(
-    shared: &Shared,
-    client: &mut Peer,
-    upstream: &mut Option<Peer>,
-    head: &RequestHead,
-    peer: SocketAddr,
-    stop: &CancellationToken,
-) -> bool {
-    let (traceparent, outgoing_head) = if let Some(present) = head.header(traceparent::HEADER) {
-        (present.to_owned(), head.raw.clone())
-    } else {
-        let new = traceparent::generate();
-        let raw = head.raw_with_header(traceparent::HEADER, &new);
-        (new, raw)
-    };
-    let mut record = RequestRecord::start(shared, head, peer, traceparent);
-    let upstream = match connected(shared, upstream).await {
-        Ok(upstream) => upstream,
-        Err(reason) => {
-            record.finish(RequestEnd::UpstreamFailed);
-            answer_and_close(client, &plain_answer(502, "Bad Gateway", &format!("txray: {reason}"))).await;
+impl Connection<'_> {
+    async fn serve(mut self) {
+        loop {
+            let goes_on = match self.next().await {
+                Next::Request(head) => self.serve_request(&head).await,
+                Next::NotHttp => {
+                    self.pass_unfollowed().await;
+                    false
+                }
+                Next::Closed => false,
+            };
+            if !goes_on || self.stop.is_cancelled() {
+                break;
+            }
+        }
+        settle(&mut self.worker, &mut self.ended).await;
+    }
+
+    /// What the client brings next; meanwhile, what has ended is recorded when its worker is found.
+    async fn next(&mut self) -> Next {
+        let waiting = next(&mut self.client, self.upstream.as_mut(), self.stop);
+        tokio::pin!(waiting);
+        if !self.ended.is_empty() {
+            tokio::select! {
+                biased;
+                next = &mut waiting => return next,
+                () = settle(&mut self.worker, &mut self.ended) => {}
+            }
+        }
+        waiting.await
+    }
+
+    /// Serves one request. Returns whether the connection can carry another.
+    async fn serve_request(&mut self, head: &RequestHead) -> bool {
+        let (traceparent, outgoing_head) = if let Some(present) = head.header(traceparent::HEADER) {
+            (present.to_owned(), head.raw.clone())
+        } else {
+            let new = traceparent::generate();
+            let raw = head.raw_with_header(traceparent::HEADER, &new);
+            (new, raw)
+        };
+        let mut record = RequestRecord::start(self.shared, head, self.address, traceparent);
+        if let Err(reason) = self.connect().await {
+            drop(record.finish(RequestEnd::UpstreamFailed));
+            let text = format!("txray: {reason}");
+            answer_and_close(&mut self.client, &plain_answer(502, "Bad Gateway", &text)).await;
             return false;
         }
-    };
-    let outgoing = Outgoing { head: outgoing_head, method: &head.method, framing: head.framing };
-    let end = {
-        let (tee, response, mut at_end) = record.parts();
-        exchange::run(client, upstream, outgoing, RequestBody { tee, at_end: &mut at_end }, response).await
-    };
-    match end {
-        ExchangeEnd::Whole | ExchangeEnd::Last => record.finish(RequestEnd::Answered),
-        ExchangeEnd::ClientGone => record.finish(RequestEnd::ClientGone),
-        ExchangeEnd::UpstreamGone => record.finish(RequestEnd::UpstreamFailed),
-        ExchangeEnd::Switched => {
-            record.finish(RequestEnd::Answered);
+        let Some(upstream) = self.upstream.as_mut() else { return false };
+        if let OwnerSearch::Planned { .. } = self.worker {
+            record.seek_responder(std::mem::replace(&mut self.worker, OwnerSearch::Over(None)));
+        }
+        let outgoing = Outgoing { head: outgoing_head, method: &head.method, framing: head.framing };
+        let end = {
+            let (tee, response, mut at_end) = record.parts();
+            let request = RequestBody { tee, at_end: &mut at_end };
+            exchange::run(&mut self.client, upstream, outgoing, request, response).await
+        };
+        self.end_request(record, end);
+        if matches!(end, ExchangeEnd::Switched | ExchangeEnd::Unfollowed) {
+            self.report_tunnel(end);
+            self.tunnel().await;
+        }
+        end == ExchangeEnd::Whole
+    }
+
+    /// Records the end of a request, now or when its worker is found.
+    fn end_request(&mut self, mut record: RequestRecord, end: ExchangeEnd) {
+        let responder = record.take_responder();
+        if !matches!(responder, OwnerSearch::Over(None)) {
+            self.worker = responder;
+        }
+        let finished = record.finish(match end {
+            ExchangeEnd::Whole | ExchangeEnd::Last | ExchangeEnd::Switched | ExchangeEnd::Unfollowed => {
+                RequestEnd::Answered
+            }
+            ExchangeEnd::ClientGone => RequestEnd::ClientGone,
+            ExchangeEnd::UpstreamGone => RequestEnd::UpstreamFailed,
+        });
+        match self.worker.result_now() {
+            Poll::Ready(worker) => finished.record(worker),
+            Poll::Pending if self.ended.len() < MAX_WAITING => self.ended.push(finished),
+            Poll::Pending => finished.record(None),
+        }
+    }
+
+    fn report_tunnel(&self, end: ExchangeEnd) {
+        let (kind, reason) = if end == ExchangeEnd::Switched {
             let reason = "a connection switched protocols (such as WebSocket): what passed afterwards was not recorded";
-            shared.gaps.report(&shared.sink, GapKind::OpaqueTunnel, reason.to_owned());
-            tunnel(client, upstream, stop.cancelled()).await;
-        }
-        ExchangeEnd::Unfollowed => {
-            record.finish(RequestEnd::Answered);
+            (GapKind::OpaqueTunnel, reason)
+        } else {
             let reason = "a response is not valid HTTP/1: the rest of its connection passed unrecorded";
-            shared.gaps.report(&shared.sink, GapKind::Undecodable, reason.to_owned());
-            tunnel(client, upstream, stop.cancelled()).await;
+            (GapKind::Undecodable, reason)
+        };
+        self.shared.gaps.report(&self.shared.sink, kind, reason.to_owned());
+    }
+
+    /// Sees to it that there is a connection to the application.
+    async fn connect(&mut self) -> Result<(), String> {
+        if self.upstream.is_none() {
+            let config = &self.shared.config;
+            let upstream = Peer::new(connect(&config.upstream, config.limits.connect_timeout).await?);
+            self.worker = OwnerSearch::plan(&self.shared.owners, &upstream);
+            self.upstream = Some(upstream);
+        }
+        Ok(())
+    }
+
+    /// A connection that is not HTTP/1 passes as it is.
+    async fn pass_unfollowed(&mut self) {
+        let reason = "a client's connection does not speak HTTP/1: it passed unrecorded";
+        self.shared.gaps.report(&self.shared.sink, GapKind::Undecodable, reason.to_owned());
+        if self.connect().await.is_ok() {
+            self.tunnel().await;
         }
     }
-    end == ExchangeEnd::Whole
+
+    /// Passes what follows as it is.
+    async fn tunnel(&mut self) {
+        if let Some(upstream) = self.upstream.as_mut() {
+            let tunnel = tunnel(&mut self.client, upstream, self.stop.cancelled());
+            tokio::join!(settle(&mut self.worker, &mut self.ended), tunnel);
+        }
+    }
 }
 
-/// The connection to the application, opened when there is none.
-async fn connected<'a>(shared: &Shared, upstream: &'a mut Option<Peer>) -> Result<&'a mut Peer, String> {
-    if upstream.is_none() {
-        let stream = connect(&shared.config.upstream, shared.config.limits.connect_timeout).await?;
-        *upstream = Some(Peer::new(stream));
-    }
-    upstream.as_mut().ok_or_else(|| "no connection".to_owned())
-}
-
-/// A connection that is not HTTP/1 passes as it is.
-async fn pass_unfollowed(shared: &Shared, client: &mut Peer, upstream: &mut Option<Peer>, stop: &CancellationToken) {
-    let reason = "a client's connection does not speak HTTP/1: it passed unrecorded";
-    shared.gaps.report(&shared.sink, GapKind::Undecodable, reason.to_owned());
-    if let Ok(upstream) = connected(shared, upstream).await {
-        tunnel(client, upstream, stop.cancelled()).await;
-    }
+/// Records what has ended, once its worker is found. Cancel safe.
+async fn settle(worker: &mut OwnerSearch, ended: &mut Vec<FinishedRequest>) {
+    let worker = worker.result().await;
+    ended.drain(..).for_each(|request| request.record(worker));
 }

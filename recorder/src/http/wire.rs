@@ -1,6 +1,7 @@
 //! Moving bytes between two connections.
 
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use bytes::BytesMut;
@@ -56,6 +57,12 @@ impl Peer {
         let _ = stream.set_nodelay(true);
         let (half, outbound) = stream.into_split();
         Peer { inbound: Inbound { half, buffer: BytesMut::new(), ended: false }, outbound }
+    }
+
+    /// This end and the other, where the kernel still knows both.
+    pub(super) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let stream: &TcpStream = self.outbound.as_ref();
+        Some((stream.local_addr().ok()?, stream.peer_addr().ok()?))
     }
 
     /// Whether the connection was reset, as far as the kernel knows by now.

@@ -277,6 +277,7 @@ pub(crate) struct Exchange {
 pub(crate) struct Reverse {
     pub(crate) addr: SocketAddr,
     events: Events,
+    kept: Vec<Event>,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -294,24 +295,32 @@ impl Reverse {
         let proxy = ReverseProxy::bind(config, sink).await.unwrap();
         let (addr, shutdown) = (proxy.local_addr(), CancellationToken::new());
         let task = tokio::spawn(proxy.run(shutdown.clone()));
-        Reverse { addr, events, shutdown, task }
+        Reverse { addr, events, kept: Vec::new(), shutdown, task }
     }
 
     pub(crate) async fn event(&mut self) -> Event {
-        self.events.next().await
+        if self.kept.is_empty() { self.events.next().await } else { self.kept.remove(0) }
     }
 
-    /// The three events of the next request; its requests come one after the other.
+    /// The three events of the next request. Its end may come late, when its worker had to be found.
     pub(crate) async fn exchange(&mut self) -> Exchange {
         let Event::RequestStarted(started) = self.event().await else { panic!("no start") };
         let Event::RequestBodyReceived(request) = self.event().await else { panic!("no body") };
-        let Event::RequestFinished(finished) = self.event().await else { panic!("no end") };
-        assert!(started.id == request.id && request.id == finished.id);
-        assert!(started.at <= finished.at);
+        let mut others = Vec::new();
+        let finished = loop {
+            match self.event().await {
+                Event::RequestFinished(finished) if finished.id == started.id => break finished,
+                other => others.push(other),
+            }
+        };
+        others.append(&mut self.kept);
+        self.kept = others;
+        assert!(started.id == request.id && started.at <= finished.at);
         Exchange { started, request: request.body, finished }
     }
 
     pub(crate) fn expect_nothing_more(&mut self) {
+        assert_eq!(self.kept, []);
         self.events.expect_nothing_more();
     }
 

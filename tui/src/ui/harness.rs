@@ -66,14 +66,19 @@ impl<S: DataSource> Harness<S> {
 
     /// The screen.
     pub(crate) fn draw(&self, theme: Theme) -> Buffer {
-        let (width, height) = self.model.size;
-        let mut terminal = match Terminal::new(TestBackend::new(width, height)) {
-            Ok(terminal) => terminal,
-            Err(never) => match never {},
-        };
-        match terminal.draw(|frame| view(&self.model, theme, frame)) {
-            Ok(_) => terminal.backend().buffer().clone(),
-            Err(never) => match never {},
-        }
+        draw(&self.model, theme)
+    }
+}
+
+/// The screen of a model.
+pub(crate) fn draw(model: &Model, theme: Theme) -> Buffer {
+    let (width, height) = model.size;
+    let mut terminal = match Terminal::new(TestBackend::new(width, height)) {
+        Ok(terminal) => terminal,
+        Err(never) => match never {},
+    };
+    match terminal.draw(|frame| view(model, theme, frame)) {
+        Ok(_) => terminal.backend().buffer().clone(),
+        Err(never) => match never {},
     }
 }

@@ -174,8 +174,11 @@ impl Model {
         LayerId(self.next_layer - 1)
     }
 
-    /// Puts a layer on top. Gives the page that had to be closed for it, if any.
+    /// Puts a layer on top; an overlay that was there closes. Gives the page that had to be closed for it, if any.
     pub(crate) fn push(&mut self, layer: Layer) -> Option<LayerId> {
+        if matches!(self.top(), Layer::Prompt(_) | Layer::Help { .. }) {
+            self.stack.pop();
+        }
         self.stack.push(layer);
         if self.stack.len() <= MAX_LAYERS {
             return None;

@@ -2,6 +2,7 @@
 
 mod invariants;
 mod memory;
+mod recorded;
 pub(crate) mod samples;
 mod screens;
 mod updates;

@@ -10,7 +10,6 @@ use txray_store::ids::CallId;
 
 use super::EgressConfig;
 use super::record::CallRecord;
-use crate::http::client::{answer_and_close, plain_answer};
 use crate::http::framing::Framing;
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::wire::Peer;
@@ -62,22 +61,29 @@ pub trait Answerer: Send + Sync {
     fn answer<'a>(&'a self, call: &'a OutboundCall) -> BoxFuture<'a, Answer>;
 }
 
-/// Offers a call. Returns none when it shall go out, else whether the connection can carry another.
+/// What became of an offered call.
+pub(super) enum Offered {
+    /// It shall go out; its body is still to be read.
+    PassThrough,
+    /// It was answered; whether the connection can carry another.
+    Answered(bool),
+    /// It is to be answered with a refusal.
+    Refused(String),
+    /// The application went away.
+    Gone,
+}
+
+/// Offers a call.
 pub(super) async fn offer(
     answerer: &dyn Answerer,
     client: &mut Peer,
     config: &EgressConfig,
     head: &RequestHead,
     record: &mut CallRecord,
-) -> Option<bool> {
+) -> Offered {
     let (body, wire_bytes) = match peek_body(client, head).await {
         Ok(peeked) => peeked,
-        Err(reason) => {
-            record.fail(reason.to_owned());
-            record.finish();
-            refuse(client, reason).await;
-            return Some(false);
-        }
+        Err(reason) => return Offered::Refused(reason.to_owned()),
     };
     let call = OutboundCall {
         id: record.id(),
@@ -89,10 +95,7 @@ pub(super) async fn offer(
     };
     let answer = tokio::select! {
         answer = answerer.answer(&call) => answer,
-        _ = client.inbound.watch() => {
-            record.fail("the application went away before the response ended".to_owned());
-            return Some(false);
-        }
+        _ = client.inbound.watch() => return Offered::Gone,
     };
     if answer != Answer::PassThrough {
         let _ = client.inbound.buffer.split_to(wire_bytes);
@@ -101,25 +104,18 @@ pub(super) async fn offer(
         tee.end();
     }
     match answer {
-        Answer::PassThrough => None,
+        Answer::PassThrough => Offered::PassThrough,
         Answer::Refuse { reason } => {
             tracing::debug!(call = %call.id, source = %config.source, "refused an outbound call");
-            record.fail(reason.clone());
-            record.finish();
-            refuse(client, &reason).await;
-            Some(false)
+            Offered::Refused(reason)
         }
         Answer::Respond { status, headers, body } => {
             let raw = response_bytes(head, status, &headers, &body);
             record.respond(ResponseHead { raw: Bytes::new(), status, headers, framing: Framing::Empty }, &body);
             let sent = client.outbound.write_all(&raw).await.is_ok();
-            Some(sent && head.keeps_alive() && head.method != "CONNECT")
+            Offered::Answered(sent && head.keeps_alive() && head.method != "CONNECT")
         }
     }
-}
-
-async fn refuse(client: &mut Peer, reason: &str) {
-    answer_and_close(client, &plain_answer(502, "Bad Gateway", &format!("txray: {reason}"))).await;
 }
 
 /// Reads a request's whole body and leaves it in the buffer, so that it can still go out. Returns its content and how many

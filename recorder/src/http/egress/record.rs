@@ -9,6 +9,7 @@ use txray_store::time::Timestamp;
 use super::Shared;
 use crate::http::exchange::ResponseSeen;
 use crate::http::head::{RequestHead, ResponseHead, first};
+use crate::http::owner::OwnerSearch;
 use crate::http::tee::BodyTee;
 use crate::http::traceparent;
 use crate::redaction::Redactor;
@@ -30,7 +31,9 @@ pub(super) struct CallRecord {
     response: ResponseSeen,
     error: Option<String>,
     opaque: bool,
-    finished: bool,
+    client_pid: Option<u32>,
+    ended: Option<Timestamp>,
+    recorded: bool,
 }
 
 impl CallRecord {
@@ -50,10 +53,12 @@ impl CallRecord {
             content_type: head.header("content-type").map(str::to_owned),
             traceparent: head.header(traceparent::HEADER).map(str::to_owned),
             request: BodyTee::new(limit),
-            response: ResponseSeen { head: None, body: BodyTee::new(limit) },
+            response: ResponseSeen { head: None, body: BodyTee::new(limit), responder: OwnerSearch::Over(None) },
             error: None,
             opaque: head.method == "CONNECT",
-            finished: false,
+            client_pid: None,
+            ended: None,
+            recorded: false,
         }
     }
 
@@ -84,9 +89,18 @@ impl CallRecord {
         self.opaque = true;
     }
 
+    /// The call ends now; it is recorded when its client's process is known.
+    pub(super) fn end(&mut self) {
+        self.ended.get_or_insert_with(Timestamp::now);
+    }
+
     /// Records the call.
-    pub(super) fn finish(&mut self) {
-        if std::mem::replace(&mut self.finished, true) {
+    pub(super) fn record(mut self, client_pid: Option<u32>) {
+        self.client_pid = client_pid;
+    }
+
+    fn record_once(&mut self) {
+        if std::mem::replace(&mut self.recorded, true) {
             return;
         }
         let head = self.response.head.take();
@@ -95,7 +109,7 @@ impl CallRecord {
             id: self.id,
             source: self.source,
             started: self.started,
-            finished: Timestamp::now(),
+            finished: self.ended.unwrap_or_else(Timestamp::now),
             method: std::mem::take(&mut self.method),
             url: std::mem::take(&mut self.url),
             request_headers: std::mem::take(&mut self.headers),
@@ -105,7 +119,7 @@ impl CallRecord {
             response_body: self.redactor.body(self.response.body.take(), response_type),
             error: self.error.take(),
             traceparent: self.traceparent.take(),
-            client_pid: None,
+            client_pid: self.client_pid,
             opaque: self.opaque,
         })));
     }
@@ -113,6 +127,6 @@ impl CallRecord {
 
 impl Drop for CallRecord {
     fn drop(&mut self) {
-        self.finish();
+        self.record_once();
     }
 }

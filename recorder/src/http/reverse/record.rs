@@ -10,6 +10,7 @@ use txray_store::time::Timestamp;
 use super::Shared;
 use crate::http::exchange::ResponseSeen;
 use crate::http::head::{RequestHead, first};
+use crate::http::owner::OwnerSearch;
 use crate::http::tee::BodyTee;
 use crate::redaction::Redactor;
 use txray_store::sink::EventSink;
@@ -50,7 +51,7 @@ impl RequestRecord {
             redactor: Arc::clone(redactor),
             content_type: head.header("content-type").map(str::to_owned),
             request: BodyTee::new(limit),
-            response: ResponseSeen { head: None, body: BodyTee::new(limit) },
+            response: ResponseSeen { head: None, body: BodyTee::new(limit), responder: OwnerSearch::Over(None) },
             finished: false,
         }
     }
@@ -61,10 +62,25 @@ impl RequestRecord {
         (request, response, |tee: &mut BodyTee| record_body(*id, sink, redactor, content_type.as_deref(), tee))
     }
 
-    /// Records the end.
-    pub(super) fn finish(&mut self, end: RequestEnd) {
+    /// Looks for the process that answers, from when it does.
+    pub(super) fn seek_responder(&mut self, search: OwnerSearch) {
+        self.response.responder = search;
+    }
+
+    /// The search, to be carried on with beside the next request.
+    pub(super) fn take_responder(&mut self) -> OwnerSearch {
+        std::mem::replace(&mut self.response.responder, OwnerSearch::Over(None))
+    }
+
+    /// Ends the request. Its event is recorded when the worker is known.
+    pub(super) fn finish(mut self, end: RequestEnd) -> FinishedRequest {
+        FinishedRequest { event: self.end(end), sink: self.sink.clone() }
+    }
+
+    /// The event of the end; none when it was taken before.
+    fn end(&mut self, end: RequestEnd) -> Option<RequestFinished> {
         if std::mem::replace(&mut self.finished, true) {
-            return;
+            return None;
         }
         if !self.request.is_complete() {
             record_body(self.id, &self.sink, &self.redactor, self.content_type.as_deref(), &mut self.request);
@@ -72,7 +88,7 @@ impl RequestRecord {
         let head = self.response.head.take();
         let headers = head.as_ref().map_or_else(Headers::new, |head| self.redactor.headers(&head.headers));
         let content_type = head.as_ref().and_then(|head| first(&head.headers, "content-type"));
-        self.sink.record(Event::RequestFinished(RequestFinished {
+        Some(RequestFinished {
             id: self.id,
             at: Timestamp::now(),
             end,
@@ -80,13 +96,38 @@ impl RequestRecord {
             headers,
             body: self.redactor.body(self.response.body.take(), content_type),
             worker_pid: None,
-        }));
+        })
+    }
+}
+
+/// A request that has ended and waits for its worker to be found. Dropping it records it without.
+pub(super) struct FinishedRequest {
+    event: Option<RequestFinished>,
+    sink: EventSink,
+}
+
+impl FinishedRequest {
+    /// Records the end.
+    pub(super) fn record(mut self, worker_pid: Option<u32>) {
+        if let Some(event) = &mut self.event {
+            event.worker_pid = worker_pid;
+        }
+    }
+}
+
+impl Drop for FinishedRequest {
+    fn drop(&mut self) {
+        if let Some(event) = self.event.take() {
+            self.sink.record(Event::RequestFinished(event));
+        }
     }
 }
 
 impl Drop for RequestRecord {
     fn drop(&mut self) {
-        self.finish(RequestEnd::ClientGone);
+        if let Some(event) = self.end(RequestEnd::ClientGone) {
+            self.sink.record(Event::RequestFinished(event));
+        }
     }
 }
 

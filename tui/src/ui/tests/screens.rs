@@ -7,7 +7,7 @@ use super::samples::REQUESTS;
 use crate::ui::theme::Theme;
 
 /// The characters of a screen.
-fn characters(buffer: &Buffer) -> String {
+pub(super) fn characters(buffer: &Buffer) -> String {
     let mut text = String::new();
     for y in 0..buffer.area.height {
         let mut line = String::new();

@@ -20,9 +20,6 @@ pub(super) fn ask(model: &mut Model, message: &Message) -> Vec<Command> {
         Message::AskRow => Prompt::new(Purpose::Row, ""),
         _ => Prompt::new(Purpose::Position, "@"),
     };
-    if matches!(model.top(), Layer::Help { .. }) {
-        model.stack.pop();
-    }
     push(model, Layer::Prompt(prompt))
 }
 
@@ -65,11 +62,13 @@ pub(super) fn submit(model: &mut Model) -> Vec<Command> {
             }
         }
         Purpose::Position => {
-            let text = prompt.text().trim().to_owned();
-            if text.is_empty() || text == "@" {
+            let text = prompt.text();
+            // The prompt begins with @; whoever types another one means the same.
+            let anchor = text.trim().trim_start_matches('@');
+            if anchor.is_empty() {
                 return Vec::new();
             }
-            vec![model.ask(ROOT, Slot::Position, Query::Position(text))]
+            vec![model.ask(ROOT, Slot::Position, Query::Position(format!("@{anchor}")))]
         }
     }
 }

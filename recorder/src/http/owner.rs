@@ -1,0 +1,79 @@
+//! The process at the other end of a connection on this machine, looked for beside the traffic.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+
+use futures_util::FutureExt;
+use tokio::task::JoinHandle;
+
+use super::wire::Peer;
+use crate::pg::sockets::owner::SocketOwners;
+
+/// Events of one connection that wait for its search; later ones are recorded without a process.
+pub(super) const MAX_WAITING: usize = 64;
+
+/// A search for the process that owns the other end of a connection.
+#[derive(Debug)]
+pub(super) enum OwnerSearch {
+    /// Not begun: the other end is of this machine, but may not have been accepted yet.
+    Planned {
+        /// Where it looks.
+        owners: Arc<SocketOwners>,
+        /// This end.
+        local: SocketAddr,
+        /// The other end.
+        peer: SocketAddr,
+    },
+    /// Under way.
+    Running(JoinHandle<Option<u32>>),
+    /// Over, or of no use.
+    Over(Option<u32>),
+}
+
+impl OwnerSearch {
+    /// A search that begins when it is told to.
+    pub(super) fn plan(owners: &Arc<SocketOwners>, connection: &Peer) -> Self {
+        match connection.addresses() {
+            Some((local, peer)) if peer.ip().to_canonical().is_loopback() || peer.ip() == local.ip() => {
+                OwnerSearch::Planned { owners: Arc::clone(owners), local, peer }
+            }
+            _ => OwnerSearch::Over(None),
+        }
+    }
+
+    /// Begins a planned search on a thread of its own.
+    pub(super) fn begin(&mut self) {
+        if let OwnerSearch::Planned { owners, local, peer } = self {
+            let (owners, local, peer) = (Arc::clone(owners), *local, *peer);
+            *self = OwnerSearch::Running(tokio::task::spawn_blocking(move || owners.owner_pid(local, peer)));
+        }
+    }
+
+    /// What was found; pending while the search is under way.
+    pub(super) fn result_now(&mut self) -> Poll<Option<u32>> {
+        match self {
+            OwnerSearch::Running(search) => {
+                let Some(found) = search.now_or_never() else { return Poll::Pending };
+                let found = found.ok().flatten();
+                *self = OwnerSearch::Over(found);
+                Poll::Ready(found)
+            }
+            OwnerSearch::Planned { .. } => Poll::Ready(None),
+            OwnerSearch::Over(found) => Poll::Ready(*found),
+        }
+    }
+
+    /// Waits for the search's end. Cancel safe.
+    pub(super) async fn result(&mut self) -> Option<u32> {
+        match self {
+            OwnerSearch::Running(search) => {
+                let found = search.await.ok().flatten();
+                *self = OwnerSearch::Over(found);
+                found
+            }
+            OwnerSearch::Planned { .. } => None,
+            OwnerSearch::Over(found) => *found,
+        }
+    }
+}
