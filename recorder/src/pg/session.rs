@@ -18,6 +18,9 @@ mod traceparent;
 mod transaction;
 mod work;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -223,7 +226,7 @@ impl Session {
         let user = startup.parameter("user").unwrap_or_default().to_owned();
         let database = startup.parameter("database").filter(|name| !name.is_empty()).unwrap_or(&user).to_owned();
         let others = startup.parameters.iter().filter(|(name, _)| name != "user" && name != "database");
-        self.held.push(Event::SessionStarted(SessionStarted {
+        let started = SessionStarted {
             id: self.id,
             source: self.origin.source,
             at: self.ready_at,
@@ -235,7 +238,9 @@ impl Session {
             parameters: others.cloned().collect(),
             user,
             database,
-        }));
+        };
+        // A gap of the opening questions follows it.
+        self.held.insert(0, Event::SessionStarted(started));
     }
 
     fn gap(&mut self, kind: GapKind, reason: &str, count: u64, now: Timestamp) {

@@ -12,6 +12,9 @@ pub mod rows;
 pub mod server_error;
 pub mod startup;
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes that are not what the protocol says they should be. Never carries recorded values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {

@@ -41,6 +41,8 @@ struct Relay {
     hooks_settled: bool,
     /// The client's messages are dropped up to its Sync: its batch was refused.
     refusing: Option<Box<PgError>>,
+    /// The error that a refused batch is answered with once its block has failed.
+    refusal_due: Option<Box<PgError>>,
 }
 
 /// Connects a client to the server and serves it until one of them ends.
@@ -87,6 +89,7 @@ pub(super) async fn serve(
         rows: server_side::HeldRows::default(),
         hooks_settled: false,
         refusing: None,
+        refusal_due: None,
     };
     if let Some(reason) = blind {
         relay.give_up(GapKind::Undecodable, reason, Timestamp::now());

@@ -56,6 +56,8 @@ pub enum Question {
     Snapshot,
     /// The transaction's id, if it has one.
     Xid,
+    /// Not a question: a call that must fail, so that the client's block does.
+    FailBlock,
 }
 
 /// What becomes of a message of the server.
@@ -261,7 +263,8 @@ impl Session {
                 if matches!(error.severity.as_str(), "FATAL" | "PANIC") {
                     return Disposition::Forward;
                 }
-                if self.status == TransactionStatus::InBlock && self.asking.displaced_error.is_none() {
+                let meant = self.asking.outstanding.front() == Some(&Question::FailBlock);
+                if self.status == TransactionStatus::InBlock && self.asking.displaced_error.is_none() && !meant {
                     let mut message = Vec::new();
                     crate::pg::wire::encode::message(&mut message, b'E', |out| out.extend_from_slice(payload));
                     self.asking.displaced_error = Some(message);
@@ -323,6 +326,7 @@ impl Session {
                 }
                 true
             }
+            Question::FailBlock => true,
         };
         if !understood {
             self.stop_asking("the server answers in a form that is not understood", now);
@@ -359,8 +363,6 @@ impl Session {
             self.asking.before = None;
             self.asking.settled = false;
             self.announce();
-            // What was noted before the session existed for a reader follows it.
-            self.held.rotate_right(1);
         }
         if self.asking.outstanding.is_empty() {
             self.flush(out);
@@ -385,6 +387,7 @@ impl Question {
                 (CURRENT_SETTING, vec![argument], Format::Text)
             }
             Question::Snapshot => (CURRENT_SNAPSHOT, Vec::new(), Format::Text),
+            Question::FailBlock => (Oid(0), Vec::new(), Format::Text),
             Question::Xid => (CURRENT_XACT_ID_IF_ASSIGNED, Vec::new(), Format::Binary),
         };
         FunctionCall { function, argument_formats: Vec::new(), arguments, result_format }

@@ -63,13 +63,18 @@ pub struct Upcoming {
 
 /// What was found in the bytes.
 #[derive(Default)]
-struct Ahead {
+struct Ahead<'a> {
     statements: Vec<Arc<Sql>>,
     /// Whether the batch's end, or enough of it, was seen.
     decided: bool,
     /// Length of the first message, when it is a Query.
     query_bytes: Option<usize>,
+    /// Whether `upcoming` is wanted.
+    details: bool,
     upcoming: Vec<UpcomingStatement>,
+    /// Statements and portals that the batch itself makes.
+    prepared: Vec<(&'a [u8], Arc<Sql>)>,
+    portals: Vec<(&'a [u8], Arc<Sql>, Vec<Parameter>)>,
 }
 
 impl Session {
@@ -82,7 +87,7 @@ impl Session {
         if !(self.asking.is_on() || may_answer && may_hold_setting(held)) {
             return LookAhead::Pass;
         }
-        let Some(ahead) = self.scan(held, false) else { return LookAhead::Pass };
+        let Some(ahead) = self.scan(held, all, false) else { return LookAhead::Pass };
         if let (Some(consumed), [only], true) = (ahead.query_bytes, ahead.statements.as_slice(), may_answer)
             && let Some(tag) = self.answer_setting(only)
         {
@@ -98,7 +103,7 @@ impl Session {
 
     /// The batch that bytes on an idle session begin, for hooks; none while it cannot be told.
     pub fn upcoming(&mut self, held: &[u8], all: bool) -> Option<Upcoming> {
-        let ahead = self.scan(held, true)?;
+        let ahead = self.scan(held, all, true)?;
         (ahead.decided || all).then(|| Upcoming {
             session: self.id,
             status: self.status,
@@ -122,73 +127,99 @@ impl Session {
         Some(tag)
     }
 
-    /// Reads whole messages up to the batch's end. None when they cannot be decoded.
-    fn scan(&mut self, held: &[u8], details: bool) -> Option<Ahead> {
-        let mut ahead = Ahead::default();
-        let mut prepared: Vec<(&[u8], Arc<Sql>)> = Vec::new();
-        let mut portals: Vec<(&[u8], Arc<Sql>, Vec<Parameter>)> = Vec::new();
+    /// Reads messages up to the batch's end; when that is `all` there is, the beginning of a long one too. None when they cannot be
+    /// decoded.
+    fn scan<'a>(&mut self, held: &'a [u8], all: bool, details: bool) -> Option<Ahead<'a>> {
+        let mut ahead = Ahead { details, ..Ahead::default() };
         let mut rest = held;
         while let Some(message) = framing::split_whole(rest).ok()? {
-            let first = rest.len() == held.len();
-            let (kind, payload) = (message.kind, message.payload);
+            if rest.len() == held.len() && message.kind == b'Q' {
+                ahead.query_bytes = Some(HEADER_BYTES + message.payload.len());
+            }
             rest = message.rest;
-            match frontend::decode(kind, payload).ok() {
-                Some(Frontend::Query { sql }) => {
-                    let commands = self.texts.commands(sql, sql.len() as u64, self.limits.sql_bytes);
-                    if first {
-                        ahead.query_bytes = Some(HEADER_BYTES + payload.len());
-                    }
-                    for (index, sql) in commands.iter().enumerate() {
-                        ahead.push(sql, Protocol::Simple, index as u32, &[], details);
-                    }
-                    ahead.decided = true;
-                    break;
+            self.see(frontend::decode(message.kind, message.payload).ok(), &mut ahead);
+            if ahead.is_enough(message.kind) {
+                return Some(ahead);
+            }
+        }
+        if all
+            && !ahead.decided
+            && let Some((header, prefix)) = rest.split_first_chunk::<HEADER_BYTES>()
+        {
+            let message = frontend::decode_prefix(header[0], prefix).ok();
+            let runs = match &message {
+                Some(Frontend::Parse { sql, .. }) => {
+                    Some(self.texts.single(sql, sql.len() as u64, self.limits.sql_bytes))
                 }
-                Some(Frontend::Parse { name, sql, .. }) => {
-                    prepared.push((name, self.texts.single(sql, sql.len() as u64, self.limits.sql_bytes)));
-                }
-                Some(Frontend::Bind(bind)) => {
-                    let here = prepared.iter().rev().find(|(name, _)| *name == bind.statement).map(|(_, sql)| sql);
-                    let sql = here.or_else(|| self.statements.get(bind.statement).map(|known| &known.sql)).cloned();
-                    let limit = self.limits.parameter_bytes;
-                    let values =
-                        if details { parameters(&bind.parameter_formats, &bind.parameters, limit) } else { Vec::new() };
-                    portals.push((bind.portal, sql.unwrap_or_else(|| Arc::new(Sql::unknown())), values));
-                }
-                Some(Frontend::Execute { portal, .. }) => {
-                    let here = portals.iter().rev().find(|(name, ..)| *name == portal);
-                    let known = self.portals.get(portal).map(|portal| &portal.prepared.sql);
-                    let sql = here.map(|(_, sql, _)| sql).or(known).cloned();
-                    let sql = sql.unwrap_or_else(|| Arc::new(Sql::unknown()));
-                    let values = here.map_or(&[][..], |(_, _, values)| values);
-                    ahead.push(&sql, Protocol::Extended, 0, values, details);
-                    // What follows matters only behind BEGIN and the like.
-                    ahead.decided = true;
-                    if sql.snapshot != SnapshotUse::Never && !details {
-                        break;
-                    }
-                }
-                Some(Frontend::FunctionCall(call)) => {
-                    let sql = Arc::new(Sql::fast_path(call.function.0));
-                    ahead.push(&sql, Protocol::FastPath, 0, &[], details);
-                    ahead.decided = true;
-                    break;
-                }
-                Some(Frontend::Sync | Frontend::Flush | Frontend::Terminate) | None => {
-                    ahead.decided = true;
-                    break;
-                }
-                Some(_) => {}
+                Some(Frontend::Bind(bind)) => Some(self.sql_of(bind.statement, &ahead)),
+                _ => None,
+            };
+            match runs {
+                // A long Parse or Bind is followed by its Execute as a rule.
+                Some(sql) => ahead.push(&sql, Protocol::Extended, 0, &[]),
+                None => self.see(message, &mut ahead),
             }
         }
         Some(ahead)
     }
+
+    fn see<'a>(&mut self, message: Option<Frontend<'a>>, ahead: &mut Ahead<'a>) {
+        match message {
+            Some(Frontend::Query { sql }) => {
+                let commands = self.texts.commands(sql, sql.len() as u64, self.limits.sql_bytes);
+                for (index, sql) in commands.iter().enumerate() {
+                    ahead.push(sql, Protocol::Simple, index as u32, &[]);
+                }
+                ahead.decided = true;
+            }
+            Some(Frontend::Parse { name, sql, .. }) => {
+                ahead.prepared.push((name, self.texts.single(sql, sql.len() as u64, self.limits.sql_bytes)));
+            }
+            Some(Frontend::Bind(bind)) => {
+                let limit = if ahead.details { self.limits.parameter_bytes } else { 0 };
+                let wanted = if ahead.details { bind.parameters.as_slice() } else { &[] };
+                let values = parameters(&bind.parameter_formats, wanted, limit);
+                let sql = self.sql_of(bind.statement, ahead);
+                ahead.portals.push((bind.portal, sql, values));
+            }
+            Some(Frontend::Execute { portal, .. }) => {
+                let here = ahead.portals.iter().rev().find(|(name, ..)| *name == portal);
+                let known = self.portals.get(portal).map(|portal| &portal.prepared.sql);
+                let sql = here.map(|(_, sql, _)| sql).or(known).cloned();
+                let sql = sql.unwrap_or_else(|| Arc::new(Sql::unknown()));
+                let values = here.map_or_else(Vec::new, |(_, _, values)| values.clone());
+                ahead.push(&sql, Protocol::Extended, 0, &values);
+                // What follows matters only behind BEGIN and the like; what has not arrived is not waited for.
+                ahead.decided = true;
+            }
+            Some(Frontend::FunctionCall(call)) => {
+                ahead.push(&Arc::new(Sql::fast_path(call.function.0)), Protocol::FastPath, 0, &[]);
+                ahead.decided = true;
+            }
+            Some(Frontend::Sync | Frontend::Flush | Frontend::Terminate) | None => ahead.decided = true,
+            Some(_) => {}
+        }
+    }
+
+    /// The text behind a prepared statement, made by the batch itself or before.
+    fn sql_of(&self, name: &[u8], ahead: &Ahead<'_>) -> Arc<Sql> {
+        let here = ahead.prepared.iter().rev().find(|(made, _)| *made == name).map(|(_, sql)| sql);
+        let known = here.or_else(|| self.statements.get(name).map(|known| &known.sql));
+        known.map_or_else(|| Arc::new(Sql::unknown()), Arc::clone)
+    }
 }
 
-impl Ahead {
-    fn push(&mut self, sql: &Arc<Sql>, protocol: Protocol, index: u32, parameters: &[Parameter], details: bool) {
+impl Ahead<'_> {
+    /// Whether what follows a message of this kind need not be read.
+    fn is_enough(&self, kind: u8) -> bool {
+        let ended = matches!(kind, b'Q' | b'S' | b'F' | b'X' | b'H');
+        let answered = self.statements.last().is_some_and(|sql| sql.snapshot != SnapshotUse::Never);
+        self.decided && (ended || (answered && !self.details))
+    }
+
+    fn push(&mut self, sql: &Arc<Sql>, protocol: Protocol, index: u32, parameters: &[Parameter]) {
         self.statements.push(Arc::clone(sql));
-        if details {
+        if self.details {
             self.upcoming.push(UpcomingStatement {
                 sql: sql.text.clone(),
                 protocol,

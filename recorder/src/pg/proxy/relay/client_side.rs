@@ -164,20 +164,26 @@ impl Relay {
                 && let Some(error) = self.refusing.take()
             {
                 self.hooks_settled = false;
-                self.answer_refusal(&error).await;
+                if self.session.status() == TransactionStatus::InBlock {
+                    // The answer follows when the block has failed.
+                    self.refusal_due = Some(error);
+                    if !self.ask(&[Question::FailBlock], Timestamp::now()).await
+                        && let Some(error) = self.refusal_due.take()
+                    {
+                        self.answer_refusal(&error).await;
+                    }
+                } else {
+                    self.answer_refusal(&error).await;
+                }
                 return true;
             }
         }
     }
 
-    async fn answer_refusal(&mut self, error: &PgError) {
-        let status = match self.session.status() {
-            TransactionStatus::Idle => TransactionStatus::Idle,
-            TransactionStatus::InBlock | TransactionStatus::Failed => TransactionStatus::Failed,
-        };
+    pub(super) async fn answer_refusal(&mut self, error: &PgError) {
         let mut bytes = Vec::new();
         server_error::encode_error(error, &mut bytes);
-        encode_ready(status, &mut bytes);
+        encode_ready(self.session.status(), &mut bytes);
         self.link.client.send(&bytes).await;
     }
 }

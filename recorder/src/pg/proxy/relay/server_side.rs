@@ -33,6 +33,16 @@ impl HeldRows {
     pub(super) fn begin(&mut self, wanted: bool) {
         *self = HeldRows { wanted, ..HeldRows::default() };
     }
+
+    /// Whether a row was taken: when rows are wanted and there is room.
+    fn take(&mut self, payload: &[u8]) -> bool {
+        let taken = self.wanted && self.bytes + payload.len() <= HELD_ROWS_BYTES_MAX;
+        if taken {
+            self.bytes += payload.len();
+            self.rows.push(payload.to_vec());
+        }
+        taken
+    }
 }
 
 impl Relay {
@@ -109,6 +119,9 @@ impl Relay {
             if let Some((_, gate)) = &self.gate {
                 gate.answered();
             }
+            if let Some(error) = self.refusal_due.take() {
+                self.answer_refusal(&error).await;
+            }
             self.release(now).await;
         }
         Ok(())
@@ -127,10 +140,10 @@ impl Relay {
 
     /// Forwards a part of a message that is not held.
     fn forward_piece(&mut self, now: Timestamp) -> Result<(), WireError> {
+        self.release_rows(now);
         let mut bytes = take(&mut self.link.server.inbound);
         let followed = self.follow_piece(&bytes, now);
         let consumed = *followed.as_ref().unwrap_or(&0);
-        self.release_rows();
         self.link.client.queue(&bytes[..consumed]);
         bytes.advance(consumed);
         self.link.server.inbound = bytes;
@@ -146,19 +159,20 @@ impl Relay {
                 self.session.backend(kind, &replacement[HEADER_BYTES..], now, &mut out);
                 self.link.client.queue(&replacement);
             }
-            Disposition::Forward => {
-                let starting = self.session.is_starting();
+            Disposition::Forward if self.session.is_starting() => {
                 self.session.backend(kind, payload, now, &mut out);
-                if starting && kind == b'R' {
-                    return self.forward_authentication(message);
-                }
-                if starting && !self.session.is_starting() {
-                    self.session_ready(message, now).await;
-                } else if self.shared.hooks.is_some() {
-                    self.forward_hooked(kind, message).await;
-                } else {
+                if kind == b'R' {
+                    self.forward_authentication(message);
+                } else if self.session.is_starting() {
                     self.link.client.queue(message);
+                } else {
+                    self.session_ready(message, now).await;
                 }
+            }
+            Disposition::Forward if self.shared.hooks.is_some() => self.forward_hooked(message, now).await,
+            Disposition::Forward => {
+                self.session.backend(kind, payload, now, &mut out);
+                self.link.client.queue(message);
             }
         }
     }
@@ -194,22 +208,21 @@ impl Relay {
     }
 
     /// Forwards a message under hooks: rows may be held, and statements' outcomes are told before the client is.
-    async fn forward_hooked(&mut self, kind: u8, message: &BytesMut) {
-        let held = kind == b'D' && self.rows.wanted && self.rows.bytes + message.len() <= HELD_ROWS_BYTES_MAX;
-        if held {
-            self.rows.bytes += message.len();
-            self.rows.rows.push(message[HEADER_BYTES..].to_vec());
+    async fn forward_hooked(&mut self, message: &BytesMut, now: Timestamp) {
+        let (kind, payload) = (message[0], &message[HEADER_BYTES..]);
+        if kind == b'D' && self.rows.take(payload) {
             return;
         }
-        if matches!(kind, b'C' | b's') {
-            self.rewrite_rows();
-        } else if !matches!(kind, b'N' | b'A' | b'S') {
-            self.release_rows();
+        match kind {
+            b'C' | b's' => self.rewrite_rows(now),
+            b'N' | b'A' | b'S' => {}
+            _ => self.release_rows(now),
         }
-        if kind == b'Z'
-            && let Some(hooks) = self.shared.hooks.clone()
-        {
-            for event in &self.recorder.events {
+        let mut out = Output { ids: self.shared.sink.ids(), events: &mut self.recorder.events };
+        let told = out.events.len();
+        self.session.backend(kind, payload, now, &mut out);
+        if let Some(hooks) = self.shared.hooks.clone() {
+            for event in &self.recorder.events[told..] {
                 if let Event::Statement(statement) = event {
                     hooks.after_statement(statement).await;
                 }
@@ -219,34 +232,26 @@ impl Relay {
     }
 
     /// A result is complete: the hook says in which order its rows go out.
-    fn rewrite_rows(&mut self) {
-        let rows = std::mem::take(&mut self.rows.rows);
+    fn rewrite_rows(&mut self, now: Timestamp) {
         let index = self.rows.index;
         self.rows.index += 1;
-        if !self.rows.wanted || rows.is_empty() {
-            return;
+        if let Some(hooks) = &self.shared.hooks
+            && !self.rows.rows.is_empty()
+        {
+            let result = hooks::Result { session: self.session.id(), batch: self.batch.as_ref(), index };
+            self.rows.rows = hooks.rewrite_rows(result, std::mem::take(&mut self.rows.rows));
         }
-        let rows = match &self.shared.hooks {
-            Some(hooks) => {
-                let result = hooks::Result { session: self.session.id(), batch: self.batch.as_ref(), index };
-                hooks.rewrite_rows(result, rows)
-            }
-            None => rows,
-        };
-        self.queue_rows(&rows);
+        self.release_rows(now);
     }
 
-    /// Rows that were held go out as they came.
-    fn release_rows(&mut self) {
-        let rows = std::mem::take(&mut self.rows.rows);
-        self.queue_rows(&rows);
-    }
-
-    fn queue_rows(&mut self, rows: &[Vec<u8>]) {
+    /// Rows that were held go out. They are followed in the order in which the client gets them.
+    fn release_rows(&mut self, now: Timestamp) {
         self.rows.bytes = 0;
+        let mut out = Output { ids: self.shared.sink.ids(), events: &mut self.recorder.events };
         let mut bytes = Vec::new();
-        for row in rows {
-            encode::message(&mut bytes, b'D', |out| out.extend_from_slice(row));
+        for row in std::mem::take(&mut self.rows.rows) {
+            self.session.backend(b'D', &row, now, &mut out);
+            encode::message(&mut bytes, b'D', |out| out.extend_from_slice(&row));
         }
         self.link.client.queue(&bytes);
     }

@@ -41,7 +41,6 @@ execute by_id (1);
 execute by_id (2);
 deallocate by_id;
 execute by_id (1);
-select $1::int + $2::int as sum \bind 3 4 \g
 begin;
 declare c cursor for select id from things order by id;
 fetch 1 from c;
@@ -59,8 +58,6 @@ copy things (id, name) from stdin;
 copy (select id, name from things order by id) to stdout;
 \copy (select id from things order by id) to stdout csv header
 \copy things (id, name) from pstdin
-20	twenty
-\.
 listen channel;
 notify channel, 'payload';
 select pg_notify('channel', 'second');

@@ -1,0 +1,5 @@
+//! Sessions played from scripts: what each side sends, and what is recorded and asked.
+
+mod asking;
+mod recording;
+mod script;

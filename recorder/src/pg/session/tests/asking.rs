@@ -1,0 +1,384 @@
+//! When a session is asked for its snapshot, and when it must not be.
+
+use super::script::{Player, check};
+use crate::pg::session::inject::Mode;
+
+fn inject(script: &str, expected: &str) {
+    check(Mode::Inject, script, expected);
+}
+
+#[test]
+fn a_session_opens_with_questions_outside_any_block() {
+    let mut player = Player::new(Mode::Inject, &[]);
+    player.play(
+        "< R 0
+         < K 7
+         < Z I
+         > Q select 1
+         < V serializable
+         < Z I
+         < V 5:5:
+         < Z I
+         < V
+         < Z I
+         < C SELECT 1
+         < Z I",
+    );
+    assert_eq!(
+        player.finish(),
+        "ask [DefaultIsolation, Snapshot, Xid]\nsession app@app serializable\n1.0 \"select 1\" SELECT 1 NotYet\n\
+         1 Implicit Committed serializable of 1"
+    );
+}
+
+#[test]
+fn sessions_that_refuse_are_not_asked_again() {
+    let mut player = Player::new(Mode::Inject, &[]);
+    player.play(
+        "< R 0
+         < Z I
+         < V read committed
+         < Z I
+         < E 42501
+         < Z I
+         < E 42501
+         < Z I
+         > Q select 1
+         < C SELECT 1
+         < Z I",
+    );
+    assert_eq!(
+        player.finish(),
+        "ask [DefaultIsolation, Snapshot, Xid]\nsession app@app read committed\ngap SnapshotsOff\n\
+         1.0 \"select 1\" SELECT 1 Refused\n1 Implicit Committed read committed of 1"
+    );
+}
+
+#[test]
+fn read_only_defaults_and_standbys_are_not_asked() {
+    for status in ["default_transaction_read_only=on", "in_hot_standby=on"] {
+        let mut player = Player::new(Mode::Inject, &[]);
+        player.play(&format!("< R 0\n< S {status}\n< Z I\n> Q select 1\n< C SELECT 1\n< Z I"));
+        assert_eq!(
+            player.finish(),
+            "session app@app read committed\ngap SnapshotsOff\n1.0 \"select 1\" SELECT 1 Refused\n\
+             1 Implicit Committed read committed of 1",
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn read_committed_asks_before_each_statement() {
+    inject(
+        "> Q select 1
+         < V 10:12:11
+         < N 00000
+         < A
+         < Z I
+         < C SELECT 1
+         < Z I
+         > Q begin
+         < C BEGIN
+         < Z T
+         > Q insert into t values (1)
+         < V 12:12:
+         < Z T
+         < C INSERT 0 1
+         < Z T
+         > Q select 2
+         < V 12:13:
+         < Z T
+         < V xid 12
+         < Z T
+         < C SELECT 1
+         < Z T
+         > Q commit
+         < C COMMIT
+         < Z I",
+        r#"ask [Snapshot]
+           forwarded
+           1.0 "select 1" SELECT 1 before 10:12:11
+           1 Implicit Committed read committed of 1
+           2.0 "begin" BEGIN TakesNone
+           ask [Snapshot]
+           2.0 "insert into t values (1)" INSERT 0 1 before 12:12:
+           ask [Snapshot, Xid]
+           2.0 "select 2" SELECT 1 before 12:13: xid=12
+           2.0 "commit" COMMIT TakesNone xid=12
+           2 Block Committed read committed of 4 xid=12"#,
+    );
+}
+
+#[test]
+fn commit_is_asked_for_the_id_of_a_last_write() {
+    inject(
+        "> Q begin
+         < C BEGIN
+         < Z T
+         > Q update t set a = 1
+         < V 12:12:
+         < Z T
+         < C UPDATE 1
+         < Z T
+         > Q commit
+         < V xid 12
+         < Z T
+         < C COMMIT
+         < Z I",
+        r#"1.0 "begin" BEGIN TakesNone
+           ask [Snapshot]
+           1.0 "update t set a = 1" UPDATE 1 before 12:12:
+           ask [Xid]
+           1.0 "commit" COMMIT TakesNone xid=12
+           1 Block Committed read committed of 3 xid=12"#,
+    );
+}
+
+#[test]
+fn above_read_committed_asks_only_after_the_first_snapshot() {
+    inject(
+        "> Q begin isolation level repeatable read
+         < C BEGIN
+         < Z T
+         > Q lock table t
+         < C LOCK TABLE
+         < Z T
+         > Q select 1
+         < C SELECT 1
+         < Z T
+         > Q select 2
+         < V 9:9:
+         < Z T
+         < C SELECT 1
+         < Z T
+         > Q select 3
+         < C SELECT 1
+         < Z T
+         > Q commit
+         < C COMMIT
+         < Z I",
+        r#"1.0 "begin isolation level repeatable read" BEGIN TakesNone
+           1.0 "lock table t" LOCK TABLE TakesNone
+           1.0 "select 1" SELECT 1 NotYet
+           ask [Snapshot]
+           1.0 "select 2" SELECT 1 in 9:9:
+           1.0 "select 3" SELECT 1 in 9:9:
+           1.0 "commit" COMMIT in 9:9:
+           1 Block Committed repeatable read of 6"#,
+    );
+    inject(
+        "> Q begin
+         < C BEGIN
+         < Z T
+         > Q set transaction isolation level serializable
+         < C SET
+         < Z T
+         > Q insert into t values (1)
+         < C INSERT 0 1
+         < Z T
+         > Q commit
+         < V 9:9:
+         < Z T
+         < V xid 9
+         < Z T
+         < C COMMIT
+         < Z I",
+        r#"1.0 "begin" BEGIN TakesNone
+           1.0 "set transaction isolation level serializable" SET TakesNone
+           1.0 "insert into t values (1)" INSERT 0 1 NotYet
+           ask [Snapshot, Xid]
+           1.0 "commit" COMMIT in 9:9: xid=9
+           1 Block Committed serializable of 4 xid=9"#,
+    );
+}
+
+#[test]
+fn what_may_come_before_the_first_snapshot_is_not_asked_before() {
+    for statement in [
+        "set transaction isolation level repeatable read",
+        "lock table t",
+        "savepoint a",
+        "show transaction_isolation",
+        "fetch 1 from c",
+        "listen c",
+        "set constraints all deferred",
+        "rollback",
+        "begin; set transaction isolation level serializable; select 1",
+    ] {
+        let script = format!("> Q begin\n< C BEGIN\n< Z T\n> Q {statement}");
+        let lines = super::script::play(Mode::Inject, &script);
+        assert!(!lines.contains("ask"), "{statement}: {lines}");
+    }
+}
+
+#[test]
+fn failed_blocks_are_not_asked() {
+    inject(
+        "> Q begin
+         < C BEGIN
+         < Z T
+         > Q select nope
+         < V 5:5:
+         < Z T
+         < E 42703
+         < Z E
+         > Q select 1
+         < E 25P02
+         < Z E
+         > Q rollback
+         < C ROLLBACK
+         < Z I",
+        r#"1.0 "begin" BEGIN TakesNone
+           ask [Snapshot]
+           1.0 "select nope" !42703 before 5:5:
+           1.0 "select 1" !25P02 FailedTransaction
+           1.0 "rollback" ROLLBACK TakesNone
+           1 Block RolledBack read committed of 4"#,
+    );
+}
+
+#[test]
+fn pipelines_are_not_broken_up() {
+    inject(
+        "> P |select 1
+         > B |
+         > E
+         > S
+         < V 7:7:
+         < Z I
+         < 1
+         < 2
+         < C SELECT 1
+         > P |select 2
+         > B |
+         > E
+         > S
+         < Z I
+         < 1
+         < 2
+         < C SELECT 1
+         < Z I",
+        r#"wait
+           wait
+           ask [Snapshot]
+           1.0 "select 1" SELECT 1 before 7:7:
+           1 Implicit Committed read committed of 1
+           2.0 "select 2" SELECT 1 Pipelined
+           2 Implicit Committed read committed of 1"#,
+    );
+}
+
+#[test]
+fn preparing_asks_for_nothing() {
+    inject(
+        "> P s|select 1
+         > D Ss
+         > S
+         < 1
+         < t
+         < T a
+         < Z I
+         >> B |s
+         >> E
+         > S
+         < V 7:7:
+         < Z I
+         < 2
+         < C SELECT 1
+         < Z I",
+        r#"wait
+           wait
+           ask [Snapshot]
+           1.0 "select 1" SELECT 1 before 7:7:
+           1 Implicit Committed read committed of 1"#,
+    );
+}
+
+#[test]
+fn begin_in_one_batch_with_its_first_query_asks_before_begin() {
+    inject(
+        ">> P |begin
+         >> B |
+         >> E
+         >> P q|select 1
+         >> B |q
+         >> E
+         > S
+         < V 7:7:
+         < Z I
+         < 1
+         < 2
+         < C BEGIN
+         < 1
+         < 2
+         < C SELECT 1
+         < Z T",
+        r#"ask [Snapshot]
+           1.0 "begin" BEGIN TakesNone
+           1.0 "select 1" SELECT 1 before 7:7:
+           1 Block RolledBack read committed of 2"#,
+    );
+}
+
+#[test]
+fn a_question_that_breaks_a_block_speaks_for_itself() {
+    inject(
+        "> Q begin
+         < C BEGIN
+         < Z T
+         > Q select 1
+         < E 57014
+         < Z E
+         < E 25P02
+         < Z E
+         > Q rollback
+         < C ROLLBACK
+         < Z I
+         > Q select 2
+         < C SELECT 1
+         < Z I",
+        r#"1.0 "begin" BEGIN TakesNone
+           ask [Snapshot]
+           gap SnapshotsOff
+           replaced
+           1.0 "select 1" !57014 Refused
+           1.0 "rollback" ROLLBACK TakesNone
+           1 Block RolledBack read committed of 3
+           2.0 "select 2" SELECT 1 Refused
+           2 Implicit Committed read committed of 1"#,
+    );
+}
+
+#[test]
+fn questions_that_fail_outside_a_block_stop_after_three() {
+    let one = "> Q select 1\n< E 53000\n< Z I\n< C SELECT 1\n< Z I\n";
+    let lines = super::script::play(Mode::Inject, &one.repeat(5));
+    assert_eq!(lines.matches("ask").count(), 3, "{lines}");
+    assert_eq!(lines.matches("gap SnapshotsOff").count(), 3, "{lines}");
+    assert_eq!(lines.matches("Refused").count(), 3, "{lines}");
+}
+
+#[test]
+fn a_fatal_answer_is_the_clients() {
+    inject(
+        "> Q select 1
+         < E 57P01 FATAL",
+        "ask [Snapshot]
+         forwarded",
+    );
+}
+
+#[test]
+fn isolation_that_cannot_be_followed_stops_the_asking() {
+    let script = "> Q select set_config('default_transaction_isolation', 'serializable', false)
+         < V 7:7:
+         < Z I
+         < C SELECT 1
+         < Z I
+         > Q select 2
+         < C SELECT 1
+         < Z I";
+    let lines = super::script::play(Mode::Inject, script);
+    assert!(lines.ends_with("2.0 \"select 2\" SELECT 1 Refused\n2 Implicit Committed read committed of 1"), "{lines}");
+}

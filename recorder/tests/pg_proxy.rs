@@ -1,0 +1,12 @@
+//! The PostgreSQL proxy against a real PostgreSQL.
+
+#[path = "pg_proxy/events.rs"]
+mod events;
+#[path = "pg_proxy/harness.rs"]
+mod harness;
+#[path = "pg_proxy/hooks.rs"]
+mod hooks;
+#[path = "pg_proxy/identity.rs"]
+mod identity;
+#[path = "pg_proxy/robustness.rs"]
+mod robustness;
