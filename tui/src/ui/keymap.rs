@@ -122,7 +122,7 @@ static PAGE: &[Binding] = &[
         "next",
     ),
     bind(&[letter('p')], "p", Message::Neighbour(Direction::Back), "the previous one", "previous"),
-    bind(&[key(KeyCode::Right), letter('l')], "→ l", Message::Pan(8), "scroll right", ""),
+    bind(&[key(KeyCode::Right), letter('l')], "→ l", Message::Pan(8), "scroll right", "scroll"),
     bind(&[key(KeyCode::Left)], "←", Message::Pan(-8), "scroll left", ""),
     bind(&[letter('b'), key(KeyCode::Backspace)], "b Esc", Message::Back, "back", "back"),
 ];

@@ -1,11 +1,15 @@
 //! How something is tied to its request, in words; a guess is never worded as a fact.
 
+use txray_store::ids::RequestId;
 use txray_store::model::{Attribution, AttributionLevel, RequestSummary};
 
 use super::{DocLine, Piece, Target};
 use crate::output::{micros, one_line};
 use crate::ui::text;
 use crate::ui::theme::Role;
+
+/// Other requests that are less likely than this are not listed.
+pub(super) const LISTED_CONFIDENCE: f64 = 0.01;
 
 /// The tie in a few words.
 pub(super) fn words(level: AttributionLevel, confidence: f64) -> Piece {
@@ -14,10 +18,19 @@ pub(super) fn words(level: AttributionLevel, confidence: f64) -> Piece {
         AttributionLevel::Comment => ("named by a trace comment".to_owned(), Role::Muted),
         AttributionLevel::ApplicationName => ("named by application_name".to_owned(), Role::Muted),
         AttributionLevel::Exclusive => ("the only request in flight".to_owned(), Role::Muted),
-        AttributionLevel::Inferred => (format!("inferred, {:.0} %", confidence * 100.0), Role::Caution),
+        AttributionLevel::Inferred => (format!("inferred, {}", certainty(confidence)), Role::Caution),
         AttributionLevel::Unattributed => ("no known request".to_owned(), Role::Caution),
     };
     Piece { text, role }
+}
+
+/// A belief in per cent, which is never called certain or impossible.
+pub(super) fn certainty(confidence: f64) -> String {
+    match confidence * 100.0 {
+        percent if percent > 99.0 => "over 99 %".to_owned(),
+        percent if percent < 1.0 => "under 1 %".to_owned(),
+        percent => format!("{percent:.0} %"),
+    }
 }
 
 /// The tie in a few words, undecided ones included.
@@ -29,20 +42,20 @@ pub(super) fn tie(attribution: &Attribution) -> Piece {
     words(attribution.level, attribution.confidence)
 }
 
-/// A line for each request that was considered besides the one shown, where the tie is a guess.
-pub(super) fn candidates(
-    attribution: &Attribution,
-    shown: Option<txray_store::ids::RequestId>,
-    indent: &str,
-) -> Vec<DocLine> {
+/// A line for each request that may be behind something besides the one shown. Those that are hardly so are left out,
+/// unless nothing else is known.
+pub(super) fn candidates(attribution: &Attribution, shown: Option<RequestId>, indent: &str) -> Vec<DocLine> {
+    let undecided = attribution.request.is_none();
     attribution
         .candidates
         .iter()
-        .filter(|candidate| Some(candidate.request) != shown)
+        .filter(|candidate| {
+            Some(candidate.request) != shown && (undecided || candidate.confidence >= LISTED_CONFIDENCE)
+        })
         .map(|candidate| {
             DocLine::of(format!("{indent}perhaps "), Role::Caution)
                 .with(format!("@req:{}", candidate.request), Role::Name)
-                .with(format!("  {:.0} %", candidate.confidence * 100.0), Role::Caution)
+                .with(format!(", {}", certainty(candidate.confidence)), Role::Caution)
                 .to(Target::Request(candidate.request))
         })
         .collect()
@@ -90,4 +103,17 @@ pub(super) fn labelled(label: &str, value: &str, role: Role, width: usize) -> Ve
         label = "";
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guess_is_never_called_certain() {
+        for (confidence, expected) in [(1.0, "over 99 %"), (0.995, "over 99 %"), (0.62, "62 %"), (0.0, "under 1 %")] {
+            assert_eq!(certainty(confidence), expected);
+            assert_eq!(words(AttributionLevel::Inferred, confidence).role, Role::Caution);
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! A row's history: its versions with what made them, and who read it.
 
-use txray_store::model::{RowHistory, RowRead, RowVersion};
+use txray_store::model::{RequestSummary, RowHistory, RowRead, RowVersion};
 
-use super::attribution::{request_line, tie, words};
+use super::attribution::{LISTED_CONFIDENCE, certainty, request_line, tie, words};
 use super::values::{difference, key, sign};
 use super::{DocLine, Target, gaps, sql};
 use crate::output::one_line;
@@ -73,12 +73,8 @@ fn version_lines(version: &RowVersion, width: usize) -> Vec<DocLine> {
             lines.push(DocLine::of(format!("    {}", how.text), how.role));
         }
     }
-    let confidence = |id| {
-        let found = version.attribution.candidates.iter().find(|candidate| candidate.request == id);
-        found.map_or_else(String::new, |candidate| format!("perhaps, {:.0} %: ", candidate.confidence * 100.0))
-    };
-    for candidate in &version.other_candidates {
-        lines.push(request_line(candidate, &format!("      {}", confidence(candidate.id))).fitted(width));
+    for (request, confidence) in others(version) {
+        lines.push(request_line(request, &format!("      perhaps, {}: ", certainty(confidence))).fitted(width));
     }
     if let Some(statement) = change.statement {
         let text = version.sql.as_deref().unwrap_or("");
@@ -90,6 +86,16 @@ fn version_lines(version: &RowVersion, width: usize) -> Vec<DocLine> {
         );
     }
     lines
+}
+
+/// Other requests that may be behind a version; those that are hardly so only where nothing else is known.
+fn others(version: &RowVersion) -> Vec<(&RequestSummary, f64)> {
+    let known = &version.attribution.candidates;
+    let confidence = |request: &RequestSummary| {
+        known.iter().find(|candidate| candidate.request == request.id).map_or(0.0, |candidate| candidate.confidence)
+    };
+    let others = version.other_candidates.iter().map(|request| (request, confidence(request)));
+    others.filter(|(_, confidence)| version.request.is_none() || *confidence >= LISTED_CONFIDENCE).collect()
 }
 
 fn read_lines(read: &RowRead, width: usize) -> Vec<DocLine> {

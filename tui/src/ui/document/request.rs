@@ -7,7 +7,7 @@ use txray_store::model::{
 };
 use txray_store::time::Timestamp;
 
-use super::attribution::{answer, candidates, labelled, took, words};
+use super::attribution::{answer, candidates, certainty, labelled, took, words};
 use super::values::change_line;
 use super::{DocLine, PageOptions, Piece, Target, call, heads, sql};
 use crate::output::{micros, one_line};
@@ -32,7 +32,7 @@ impl Columns {
         let started = detail.summary.started;
         let ends = detail.transactions.iter().flat_map(|transaction| &transaction.statements);
         let last = ends.map(|statement| statement.started.since(started).as_micros() as u64 + statement.duration_us);
-        let bar = if width >= 100 { 24 } else { 0 };
+        let bar = if width >= 100 { 20 } else { 0 };
         Columns {
             width,
             offset: width >= 60,
@@ -62,7 +62,7 @@ impl Columns {
 
     /// Cells of the outcome.
     fn outcome(&self) -> usize {
-        if self.offset { 12 } else { 8 }
+        if self.offset { 10 } else { 8 }
     }
 
     /// Cells right of a line's text: outcome, how it is known what was seen, bar.
@@ -171,11 +171,17 @@ fn ties(detail: &RequestDetail, width: usize) -> Vec<DocLine> {
     if levels.is_empty() {
         return Vec::new();
     }
+    let inferred = detail.transactions.iter().map(|transaction| &transaction.summary.attribution);
+    let least = inferred
+        .filter(|attribution| attribution.level == AttributionLevel::Inferred)
+        .map(|attribution| attribution.confidence)
+        .fold(1.0, f64::min);
     let parts: Vec<String> = levels
         .iter()
         .map(|(level, count)| {
             let how = match level {
-                AttributionLevel::Inferred => "inferred, which is a guess".to_owned(),
+                AttributionLevel::Inferred if *count == 1 => format!("inferred, {}", certainty(least)),
+                AttributionLevel::Inferred => format!("inferred, the least certain one {}", certainty(least)),
                 AttributionLevel::Exclusive => "as the only request in flight".to_owned(),
                 certain => words(*certain, 1.0).text,
             };
@@ -235,6 +241,7 @@ fn transaction_lines(
         lines.push(transaction_line(transaction, folded, columns));
     }
     let guess = candidates(&summary.attribution, Some(detail.summary.id), &columns.indent());
+    let doubtful = summary.attribution.level == AttributionLevel::Inferred && !guess.is_empty();
     if folded && !single {
         lines.extend(guess);
         return lines;
@@ -257,7 +264,7 @@ fn transaction_lines(
         lines.push(DocLine::of(format!("{}{inner}not tied to one statement:", columns.indent()), Role::Caution));
         lines.extend(change_lines(loose.into_iter(), &format!("{}{inner}  ", columns.indent()), columns));
     }
-    if single && summary.attribution.level == AttributionLevel::Inferred {
+    if single && doubtful {
         let how = words(summary.attribution.level, summary.attribution.confidence);
         lines.push(DocLine::of(format!("{}{}", columns.indent(), how.text), how.role));
     }
