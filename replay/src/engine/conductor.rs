@@ -13,7 +13,7 @@ use txray_recorder::pg::hooks::{BeforeStatement, Result as RowsOf, SessionHooks}
 use txray_recorder::pg::session::{Upcoming, UpcomingStatement};
 use txray_recorder::pg::wire::backend::TransactionStatus;
 use txray_store::event::{PgError, SessionStarted, Statement};
-use txray_store::ids::{SessionId, Xid};
+use txray_store::ids::{SessionId, StatementId, Xid};
 use txray_store::model::StatementDetail;
 use txray_store::sql_lexer;
 use txray_store::time::Timestamp;
@@ -68,6 +68,8 @@ struct State {
     outcomes: Vec<StepOutcome>,
     backends: HashMap<SessionId, i32>,
     flights: HashMap<SessionId, Flight>,
+    /// The last statement that ended in each session.
+    ended: HashMap<SessionId, StatementId>,
     /// When a statement of the request last began or ended.
     moved: Instant,
 }
@@ -121,6 +123,7 @@ impl Conductor {
             outcomes: vec![StepOutcome::default(); recorded.len()],
             backends: HashMap::new(),
             flights: HashMap::new(),
+            ended: HashMap::new(),
             moved: Instant::now(),
         };
         let (changed, counts) = (Notify::new(), Counts::default());
@@ -365,6 +368,12 @@ impl Conductor {
     fn after(&self, statement: &Statement) {
         let found = {
             let mut state = lock(&self.state);
+            // a statement may be announced again with the next one of its session
+            let last = state.ended.entry(statement.session).or_default();
+            if statement.id <= *last {
+                return;
+            }
+            *last = statement.id;
             let Some(flight) = state.flights.get_mut(&statement.session) else { return };
             flight.matches.pop_front()
         };
