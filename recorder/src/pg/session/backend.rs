@@ -286,11 +286,27 @@ impl Session {
                 _ => {}
             }
         }
-        if !ignored.is_empty()
-            && let Some(draft) = ignored.swap_remove(0).into_draft()
-        {
-            let draft = self.begin(*draft);
+        if ignored.is_empty() {
+            return;
+        }
+        let failed = ignored.remove(0);
+        let was_executing = matches!(failed, Work::Execute(_));
+        if let Some(draft) = failed.into_draft() {
+            let draft = if was_executing { *draft } else { self.begin_ahead(*draft, ignored) };
             self.finish_statement(draft, None, Some(error.clone()), now, out);
+        }
+    }
+
+    /// Fills in what is known of a statement that failed at Parse, Bind or Describe: its Execute, if it was sent already, has
+    /// taken the snapshot that was asked for.
+    fn begin_ahead(&mut self, draft: Draft, ignored: Vec<Work>) -> Draft {
+        let executed = ignored.into_iter().find_map(|work| match work {
+            Work::Execute(executed) => Some(executed),
+            _ => None,
+        });
+        match executed {
+            Some(executed) => Draft { snapshot: executed.snapshot, declared: executed.declared, ..draft },
+            None => self.begin(draft),
         }
     }
 

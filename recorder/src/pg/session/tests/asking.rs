@@ -382,3 +382,27 @@ fn isolation_that_cannot_be_followed_stops_the_asking() {
     let lines = super::script::play(Mode::Inject, script);
     assert!(lines.ends_with("2.0 \"select 2\" SELECT 1 Refused\n2 Implicit Committed read committed of 1"), "{lines}");
 }
+
+#[test]
+fn a_statement_that_fails_keeps_the_snapshot_that_was_asked_for() {
+    for answers in ["< 1\n< 2\n< E 23505", "< 1\n< E 22P02", "< E 42601"] {
+        let sqlstate = answers.rsplit(' ').next().unwrap_or_default();
+        inject(
+            &format!(
+                ">> P |insert into t values (1)
+                 >> B |
+                 >> E
+                 > S
+                 < V 10:12:11
+                 < Z I
+                 {answers}
+                 < Z I"
+            ),
+            &format!(
+                "ask [Snapshot]
+                 1.0 \"insert into t values (1)\" !{sqlstate} before 10:12:11
+                 1 Implicit RolledBack read committed of 1"
+            ),
+        );
+    }
+}
