@@ -35,6 +35,7 @@ use self::sql::SqlCache;
 use self::transaction::Transactions;
 use self::work::Work;
 use super::wire::backend::TransactionStatus;
+use super::wire::long_bind::LongBind;
 use super::wire::startup::{BackendKey, StartupMessage};
 
 pub use self::backend::LongPart;
@@ -101,6 +102,8 @@ pub struct Session {
     copy_in: bool,
     statements: PreparedStatements,
     portals: HashMap<Vec<u8>, Arc<Portal>>,
+    /// A Bind too long to be gathered, while it passes.
+    long_bind: Option<Box<LongBind>>,
     texts: SqlCache,
     transactions: Transactions,
     attribution: Attribution,
@@ -132,6 +135,7 @@ impl Session {
             copy_in: false,
             statements: PreparedStatements::new(limits.prepared_statements, limits.prepared_bytes),
             portals: HashMap::new(),
+            long_bind: None,
             texts: SqlCache::default(),
             transactions: Transactions::new(id, declared_isolation.unwrap_or_default()),
             attribution: Attribution::new(origin.startup.parameter("application_name")),

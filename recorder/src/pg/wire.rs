@@ -8,6 +8,7 @@ pub mod cursor;
 pub mod encode;
 pub mod framing;
 pub mod frontend;
+pub mod long_bind;
 pub mod rows;
 pub mod server_error;
 pub mod startup;

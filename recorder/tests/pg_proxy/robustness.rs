@@ -9,7 +9,7 @@ use tokio_postgres::{AsyncMessage, NoTls};
 use txray_recorder::pg::session::Mode;
 use txray_recorder::pg::upstream::Upstream;
 use txray_recorder::pg::wire::startup::{self, StartupMessage, StartupPacket};
-use txray_store::event::{Event, GapKind};
+use txray_store::event::{Event, Format, GapKind};
 
 use crate::harness::{DEADLINE, Proxy, Server};
 
@@ -60,6 +60,8 @@ async fn large_values_stream_and_are_kept_as_prefixes() {
     let value: String = (0..8_000_000_u32).map(|index| char::from(b'a' + (index % 26) as u8)).collect();
     let row = client.query_one("select $1::text as echo, length($1::text)", &[&value]).await.expect("a row");
     assert_eq!(row.get::<_, &str>(0), value);
+    let row = client.query_one("select length($1::text), $2::int4", &[&value, &42_i32]).await.expect("a row");
+    assert_eq!((row.get::<_, i32>(0), row.get::<_, i32>(1)), (8_000_000, 42));
     let literal = format!("select length('{value}')");
     let messages = client.simple_query(&literal).await.expect("a row");
     assert_eq!(messages.len(), 3);
@@ -69,6 +71,10 @@ async fn large_values_stream_and_are_kept_as_prefixes() {
     assert_eq!(echo.parameters[0].value.as_ref().map(Vec::len), Some(64 * 1024));
     assert_eq!((echo.result.row_count, echo.result.rows.len()), (1, 0));
     assert!(echo.result.total_bytes > 8_000_000);
+    let both = recorded.statement("select length($1::text), $2::int4");
+    assert_eq!(both.parameters[0].total_bytes, 8_000_000);
+    assert_eq!(both.parameters[1].value, Some(vec![0, 0, 0, 42]));
+    assert!(both.result.columns.iter().all(|column| column.format == Format::Binary), "{:?}", both.result.columns);
     let long = recorded.statements().into_iter().find(|statement| statement.sql.starts_with("select length('abc"));
     let long = long.expect("recorded");
     assert_eq!((long.sql_bytes, long.sql.len()), (literal.len() as u64, 64 * 1024));

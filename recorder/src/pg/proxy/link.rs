@@ -112,7 +112,7 @@ impl Side {
     /// Reads; an end or failure of the connection shows as `read_ended`.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let room = if self.busy { READ_BYTES_BUSY } else { READ_BYTES };
-        if self.inbound.is_empty() && self.inbound.capacity() > 2 * READ_BYTES_BUSY {
+        if self.inbound.is_empty() && self.inbound.capacity() > 2 * room {
             self.inbound = BytesMut::new();
         }
         if self.inbound.capacity() - self.inbound.len() < room / 2 {

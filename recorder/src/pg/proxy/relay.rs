@@ -129,7 +129,10 @@ impl Relay {
                 Turn::Client => self.client_turn(now).await,
                 Turn::Server if self.link.server.read_ended => {
                     self.server_turn(now).await;
-                    self.link.drain_to_client().await;
+                    tokio::select! {
+                        () = self.link.drain_to_client() => {}
+                        () = &mut cancelled => {}
+                    }
                     break;
                 }
                 Turn::Server => self.server_turn(now).await,

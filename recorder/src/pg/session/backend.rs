@@ -5,6 +5,7 @@ use std::sync::Arc;
 use txray_store::event::{Event, GapKind, PgError};
 use txray_store::time::Timestamp;
 
+use super::sql::Sql;
 use super::work::{Described, Draft, Work};
 use super::{Output, Phase, Session};
 use crate::pg::wire::WireError;
@@ -172,8 +173,14 @@ impl Session {
             }
             Some(Work::Query { commands, whole, running }) => {
                 let index = running.command_index as usize + 1;
-                let next_sql = commands.get(index).unwrap_or(whole);
-                let mut next = Draft::new(running.started, running.protocol, Arc::clone(next_sql));
+                // Beyond the kept text there is none; behind the last command an error concerns them all.
+                let cut = (whole.text.len() as u64) < whole.total_bytes;
+                let next_sql = match commands.get(index) {
+                    Some(next) => Arc::clone(next),
+                    None if cut => Arc::new(Sql::unknown()),
+                    None => Arc::clone(whole),
+                };
+                let mut next = Draft::new(running.started, running.protocol, next_sql);
                 next.command_index = index as u32;
                 let ended = std::mem::replace(running.as_mut(), next);
                 if tag.is_some() {

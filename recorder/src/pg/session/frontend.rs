@@ -8,9 +8,10 @@ use txray_store::time::Timestamp;
 use super::prepared::{Portal, Prepared, parameters};
 use super::sql::Sql;
 use super::work::{Described, Draft, Work};
-use super::{Output, Phase, Session};
+use super::{LongPart, Output, Phase, Session};
 use crate::pg::wire::WireError;
 use crate::pg::wire::frontend::{self, Bind, Frontend, FunctionCall, Target};
+use crate::pg::wire::long_bind::LongBind;
 
 impl Session {
     /// Follows a whole message of the client. `now` is when its first byte arrived.
@@ -19,9 +20,23 @@ impl Session {
         self.frontend_decoded(frontend::decode(kind, payload), total_bytes, now, out);
     }
 
-    /// Follows a message that was too long to be kept whole, by its prefix.
-    pub fn frontend_long(&mut self, kind: u8, prefix: &[u8], total_bytes: usize, now: Timestamp, out: &mut Output<'_>) {
-        self.frontend_decoded(frontend::decode_prefix(kind, prefix), total_bytes, now, out);
+    /// Follows part of a message that is too long to be kept whole.
+    pub fn frontend_long(&mut self, part: &LongPart<'_>, now: Timestamp, out: &mut Output<'_>) {
+        if part.kind != b'B' {
+            if let Some(prefix) = part.ended {
+                self.frontend_decoded(frontend::decode_prefix(part.kind, prefix), part.total_bytes, now, out);
+            }
+            return;
+        }
+        let limits = self.limits;
+        let new = || Box::new(LongBind::new(limits.parameter_bytes, limits.long_bind_bytes));
+        let mut bind = self.long_bind.take().unwrap_or_else(new);
+        bind.feed(part.bytes);
+        if part.ended.is_some() {
+            self.frontend_decoded(bind.finish().map(Frontend::Bind), part.total_bytes, now, out);
+        } else {
+            self.long_bind = Some(bind);
+        }
     }
 
     /// Follows a message whose payload is not looked at: COPY data or a password.

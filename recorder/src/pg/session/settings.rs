@@ -21,6 +21,8 @@ pub struct SessionLimits {
     pub prepared_statements: usize,
     /// Bytes of the texts of a session's prepared statements.
     pub prepared_bytes: usize,
+    /// Bytes of the parameters of one Bind that is too long to be gathered.
+    pub long_bind_bytes: usize,
     /// Portals of a session.
     pub portals: usize,
     /// Bytes of parameters that may wait for their statement's outcome.
@@ -39,6 +41,7 @@ impl Default for SessionLimits {
             row_digests: 100_000,
             prepared_statements: 4_096,
             prepared_bytes: 16 * 1024 * 1024,
+            long_bind_bytes: 256 * 1024,
             portals: 1_024,
             queued_bytes: 16 * 1024 * 1024,
             queued_messages: 100_000,

@@ -50,6 +50,12 @@ pub(crate) enum Deallocate {
 
 const READERS: &[&str] = &["SELECT", "VALUES", "TABLE", "EXPLAIN", "DECLARE"];
 const WRITERS: &[&str] = &["INSERT", "UPDATE", "DELETE", "MERGE", "COPY"];
+/// Utility commands that take a snapshot before they do anything. Source: `PlannedStmtRequiresSnapshot` in `pquery.c`,
+/// which lists those that do not.
+const UTILITIES: &[&str] = &[
+    "EXECUTE", "CALL", "DO", "CREATE", "ALTER", "DROP", "TRUNCATE", "REFRESH", "ANALYZE", "REINDEX", "CLUSTER",
+    "COMMENT", "GRANT", "REVOKE",
+];
 const CONTROL: &[&str] = &[
     "BEGIN",
     "START",
@@ -147,7 +153,7 @@ pub(crate) fn bounded_text(sql: &[u8], limit: usize) -> String {
 fn snapshot_use(verb: &str, control: Option<&TransactionControl>) -> SnapshotUse {
     if control.is_some() || SNAPSHOT_UNUSED.contains(&verb) || !sql_lexer::takes_snapshot(verb) {
         SnapshotUse::Never
-    } else if READERS.contains(&verb) || WRITERS.contains(&verb) {
+    } else if [READERS, WRITERS, UTILITIES].iter().any(|verbs| verbs.contains(&verb)) {
         SnapshotUse::Certainly
     } else {
         SnapshotUse::Perhaps

@@ -1,5 +1,6 @@
 //! Sessions played from scripts: what each side sends, and what is recorded and asked.
 
+mod anything;
 mod asking;
 mod recording;
 mod script;

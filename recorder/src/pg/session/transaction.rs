@@ -111,6 +111,9 @@ impl Transactions {
                 return self.control_ended(tag, *chain, now);
             }
             Some(TransactionControl::PrepareTransaction { .. }) => return self.control_ended(tag, false, now),
+            _ if sql.text.is_empty() && matches!(tag, "BEGIN" | "START TRANSACTION") => {
+                self.open.as_mut()?.block = true;
+            }
             _ if sql.text.is_empty() => return self.control_ended(tag, false, now),
             _ => {}
         }

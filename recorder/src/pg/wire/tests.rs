@@ -6,6 +6,7 @@ use txray_store::ids::Oid;
 
 use super::framing::{Content, FrameLimits, Framer, split_whole};
 use super::frontend::{Argument, Bind, Frontend, FunctionCall, Target};
+use super::long_bind::LongBind;
 use super::rows::ColumnDescription;
 use super::server_error::ErrorFields;
 use super::startup::{self, BackendKey, StartupMessage, StartupPacket};
@@ -205,6 +206,35 @@ proptest! {
     }
 
     #[test]
+    fn long_binds_are_shortened_whatever_the_chunks(
+        (values, value_formats, result_formats) in (values(), formats(), formats()),
+        (value_limit, budget, chunk) in (0_usize..40, 0_usize..100, 1_usize..30),
+    ) {
+        let written = Bind {
+            portal: b"p",
+            statement: b"s",
+            parameter_formats: value_formats,
+            parameters: arguments(&values),
+            result_formats,
+        };
+        let mut bytes = Vec::new();
+        frontend::encode(&Frontend::Bind(written.clone()), &mut bytes);
+        let mut reader = LongBind::new(value_limit, budget);
+        bytes[5..].chunks(chunk).for_each(|part| reader.feed(part));
+        let read = reader.finish().expect("valid");
+        prop_assert_eq!(&read.parameter_formats, &written.parameter_formats);
+        prop_assert_eq!(&read.result_formats, &written.result_formats);
+        prop_assert_eq!(read.parameters.len(), written.parameters.len());
+        let mut left = budget;
+        for (read, written) in read.parameters.iter().zip(&written.parameters) {
+            let kept = written.total_bytes.min(value_limit).min(left);
+            left -= kept;
+            prop_assert_eq!(read.total_bytes, written.total_bytes);
+            prop_assert_eq!(read.value, written.value.map(|value| &value[..kept]));
+        }
+    }
+
+    #[test]
     fn no_bytes_make_a_decoder_panic(kind in any::<u8>(), bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = frontend::decode(kind, &bytes);
         let _ = frontend::decode_prefix(kind, &bytes);
@@ -213,6 +243,9 @@ proptest! {
         let _ = startup::decode(&bytes);
         let _ = ErrorFields::decode_prefix(&bytes);
         let _ = split_whole(&bytes);
+        let mut bind = LongBind::new(8, 64);
+        bind.feed(&bytes);
+        let _ = bind.finish();
         let mut framer = Framer::new(FrameLimits::default(), b"");
         let mut at = 0;
         while let Ok(Some(piece)) = framer.next(&bytes[at..]) {

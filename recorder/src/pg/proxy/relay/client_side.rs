@@ -7,7 +7,7 @@ use super::{Relay, take};
 use crate::pg::hooks::BeforeStatement;
 use crate::pg::proxy::link::HELD_BYTES_MAX;
 use crate::pg::session::inject::Question;
-use crate::pg::session::{LookAhead, Output};
+use crate::pg::session::{LongPart, LookAhead, Output};
 use crate::pg::wire::backend::{TransactionStatus, encode_complete, encode_ready};
 use crate::pg::wire::framing::{self, Content};
 use crate::pg::wire::{WireError, server_error};
@@ -88,11 +88,12 @@ impl Relay {
             at += piece.consumed;
             match piece.content {
                 Content::Whole(payload) => self.session.frontend(piece.kind, payload, now, &mut out),
-                Content::Long { total_bytes, ended: Some(prefix), .. } => {
-                    self.session.frontend_long(piece.kind, prefix, total_bytes, now, &mut out);
+                Content::Long { bytes, total_bytes, ended } => {
+                    let part = LongPart { kind: piece.kind, bytes, total_bytes, ended };
+                    self.session.frontend_long(&part, now, &mut out);
                 }
                 Content::Skipped { total_bytes } => self.session.frontend_skipped(piece.kind, total_bytes),
-                Content::Partial | Content::Long { ended: None, .. } => {}
+                Content::Partial => {}
             }
         }
         self.from_client.shrink();
