@@ -204,6 +204,14 @@ pub(crate) fn build(content: &Content, options: &PageOptions, width: usize) -> D
     Document { lines }
 }
 
+/// The lines of a glance at something from a request's page: what that page does not tell.
+pub(crate) fn glance(content: &Content, width: usize) -> Vec<DocLine> {
+    match content {
+        Content::Statement(detail) => statement::glance(detail, width.max(1)),
+        other => build(other, &PageOptions::default(), width).lines,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -64,11 +64,6 @@ impl Regions {
     pub(crate) fn has_titles(&self) -> bool {
         self.body.height >= 3
     }
-
-    /// Cells of text in a page: a mark stands left of it.
-    pub(crate) fn page_width(&self) -> usize {
-        usize::from(self.page().width.saturating_sub(2))
-    }
 }
 
 /// The list and its preview.

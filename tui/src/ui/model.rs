@@ -107,6 +107,12 @@ impl Model {
         covering.expect("the timeline is never closed")
     }
 
+    /// The highest layer that fills the screen.
+    pub(crate) fn screen_mut(&mut self) -> &mut Layer {
+        let covering = self.stack.iter_mut().rfind(|layer| matches!(layer, Layer::Timeline(_) | Layer::Page(_)));
+        covering.expect("the timeline is never closed")
+    }
+
     /// The timeline.
     pub(crate) fn timeline(&self) -> &Timeline {
         match self.stack.first() {

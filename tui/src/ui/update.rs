@@ -5,7 +5,7 @@ mod moves;
 mod prompts;
 
 use super::message::{Command, Filter, LayerId, Message, Query, Slot};
-use super::model::page::{Page, Subject};
+use super::model::page::{Glance, Page, Subject};
 use super::model::timeline::{Part, Preview};
 use super::model::{Layer, Model, ROOT};
 use super::theme::Role;
@@ -110,17 +110,30 @@ fn settle(model: &mut Model, commands: &mut Vec<Command>) {
     commands.extend(preview(model));
 }
 
-/// Asks for the preview of the selected request where there is room for one and it is not there yet.
+/// Asks for the preview of what is selected where there is room for one and it is not there yet.
 fn preview(model: &mut Model) -> Option<Command> {
-    let room = model.regions().preview.height > 0;
-    let in_front = matches!(model.screen(), Layer::Timeline(_));
-    let timeline = model.timeline_mut();
-    let id = timeline.selection()?.id;
-    if !room || !in_front || timeline.preview.of() == Some(id) {
+    let regions = model.regions();
+    if regions.preview.height == 0 {
         return None;
     }
-    timeline.preview = Preview::Loading(id);
-    Some(model.ask(ROOT, Slot::Preview, Query::Request(id)))
+    let (layer, query) = match model.screen_mut() {
+        Layer::Timeline(timeline) => {
+            let id = timeline.selection()?.id;
+            if timeline.preview.of() == Some(id) {
+                return None;
+            }
+            timeline.preview = Preview::Loading(id);
+            (ROOT, Query::Request(id))
+        }
+        Layer::Page(page) => {
+            let target = page.missing_glance(&regions)?;
+            let query = Subject::of(&target)?.query()?;
+            page.glance = Glance::Loading(target);
+            (page.id, query)
+        }
+        Layer::Prompt(_) | Layer::Help { .. } => return None,
+    };
+    Some(model.ask(layer, Slot::Preview, query))
 }
 
 /// Asks for a part of the timeline.
@@ -238,10 +251,13 @@ fn show_gaps(model: &mut Model) -> Vec<Command> {
 /// Asks again for what the screen shows.
 fn reload(model: &mut Model) -> Vec<Command> {
     let mut commands = vec![model.ask(ROOT, Slot::News, Query::News), model.ask(ROOT, Slot::Overview, Query::Overview)];
-    let (id, query): (LayerId, Option<Query>) = match model.top() {
-        Layer::Page(page) => (page.id, page.subject.query()),
-        Layer::Timeline(_) => {
-            model.timeline_mut().preview = Preview::None;
+    let (id, query): (LayerId, Option<Query>) = match model.top_mut() {
+        Layer::Page(page) => {
+            page.glance = Glance::None;
+            (page.id, page.subject.query())
+        }
+        Layer::Timeline(timeline) => {
+            timeline.preview = Preview::None;
             commands.extend(refilter(model));
             return commands;
         }

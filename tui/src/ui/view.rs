@@ -12,11 +12,15 @@ pub(crate) fn view(model: &Model, theme: Theme, frame: &mut Frame) {
     let buffer = frame.buffer_mut();
     header::draw(model, theme, &regions, buffer);
     match model.screen() {
-        Layer::Page(shown) => page::draw(shown, theme, &regions, buffer),
-        Layer::Timeline(_) | Layer::Prompt(_) | Layer::Help { .. } => {
-            timeline::draw(model, theme, &regions, buffer);
-            preview::draw(model, theme, &regions, buffer);
+        Layer::Page(shown) => {
+            page::draw(shown, theme, &regions, buffer);
+            preview::draw_glance(shown, theme, &regions, buffer);
         }
+        Layer::Timeline(shown) => {
+            timeline::draw(model, theme, &regions, buffer);
+            preview::draw_request(shown, theme, &regions, buffer);
+        }
+        Layer::Prompt(_) | Layer::Help { .. } => {}
     }
     if let Layer::Help { top } = model.top() {
         help::draw(model, *top, theme, &regions, buffer);

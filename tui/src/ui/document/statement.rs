@@ -14,35 +14,54 @@ const COLUMN_WIDTH: usize = 40;
 
 /// The lines of a statement's page.
 pub(super) fn lines(detail: &StatementDetail, width: usize) -> Vec<DocLine> {
-    let mut lines: Vec<DocLine> =
-        sql::wrapped(&detail.summary.sql, width).into_iter().map(|pieces| DocLine::blank().with_all(pieces)).collect();
-    lines.push(DocLine::blank());
-    lines.extend(facts(detail, width));
-    if detail.error.is_some() || detail.summary.sqlstate.is_some() {
-        lines.push(DocLine::blank());
-        lines.extend(error(detail, width));
+    let mut sections = vec![sql_lines(detail, width), facts(detail, width), error(detail, width)];
+    sections.extend([parameters(detail, width), result(detail), changes(&detail.changes, width), reads(detail)]);
+    parted(sections)
+}
+
+/// What a request's page does not tell of a statement.
+pub(super) fn glance(detail: &StatementDetail, width: usize) -> Vec<DocLine> {
+    let mut first = sql_lines(detail, width);
+    first.extend(parameter_line(detail));
+    parted(vec![first, error(detail, width), result(detail), changes(&detail.changes, width), reads(detail)])
+}
+
+/// Sections with a blank line between them; empty ones are left out.
+fn parted(sections: Vec<Vec<DocLine>>) -> Vec<DocLine> {
+    let mut lines = Vec::new();
+    for section in sections.into_iter().filter(|section| !section.is_empty()) {
+        if !lines.is_empty() {
+            lines.push(DocLine::blank());
+        }
+        lines.extend(section);
     }
-    if !detail.summary.parameters.is_empty() {
-        lines.push(DocLine::blank());
-        lines.extend(parameters(detail, width));
+    lines
+}
+
+fn sql_lines(detail: &StatementDetail, width: usize) -> Vec<DocLine> {
+    sql::wrapped(&detail.summary.sql, width).into_iter().map(|pieces| DocLine::blank().with_all(pieces)).collect()
+}
+
+/// All parameters in one line.
+fn parameter_line(detail: &StatementDetail) -> Option<DocLine> {
+    let mut line = DocLine::blank();
+    for (index, parameter) in detail.summary.parameters.iter().enumerate() {
+        line = line.with(format!("${} ", index + 1), Role::Muted).with_all([value(parameter.as_deref())]);
+        line = line.with("  ", Role::Plain);
     }
-    if !detail.columns.is_empty() {
-        lines.push(DocLine::blank());
-        lines.extend(result(detail));
+    (!line.pieces.is_empty()).then_some(line)
+}
+
+fn reads(detail: &StatementDetail) -> Vec<DocLine> {
+    if detail.reads.is_empty() {
+        return Vec::new();
     }
-    if !detail.changes.is_empty() {
-        lines.push(DocLine::blank());
-        lines.extend(changes(&detail.changes, width));
-    }
-    if !detail.reads.is_empty() {
-        lines.push(DocLine::blank());
-        lines.push(DocLine::heading("Rows read"));
-        lines.extend(detail.reads.iter().map(|row| {
-            DocLine::of(format!("  {} ", one_line(&row.table)), Role::Name)
-                .with(key(&row.key), Role::Name)
-                .to(Target::Row { table: row.table.clone(), key: row.key.clone() })
-        }));
-    }
+    let mut lines = vec![DocLine::heading("Rows read")];
+    lines.extend(detail.reads.iter().map(|row| {
+        DocLine::of(format!("  {} ", one_line(&row.table)), Role::Name)
+            .with(key(&row.key), Role::Name)
+            .to(Target::Row { table: row.table.clone(), key: row.key.clone() })
+    }));
     lines
 }
 
@@ -106,6 +125,9 @@ fn unknown(source: &str) -> String {
 }
 
 fn error(detail: &StatementDetail, width: usize) -> Vec<DocLine> {
+    if detail.error.is_none() && detail.summary.sqlstate.is_none() {
+        return Vec::new();
+    }
     let mut lines = vec![DocLine::heading("Error")];
     let Some(error) = &detail.error else {
         let message = detail.summary.error_message.as_deref().unwrap_or("its message was not kept");
@@ -135,6 +157,9 @@ fn error(detail: &StatementDetail, width: usize) -> Vec<DocLine> {
 }
 
 fn parameters(detail: &StatementDetail, width: usize) -> Vec<DocLine> {
+    if detail.summary.parameters.is_empty() {
+        return Vec::new();
+    }
     let mut lines = vec![DocLine::heading("Parameters")];
     for (index, parameter) in detail.summary.parameters.iter().enumerate() {
         let label = format!("  ${}", index + 1);
@@ -149,6 +174,9 @@ fn parameters(detail: &StatementDetail, width: usize) -> Vec<DocLine> {
 
 /// The result as a table that scrolls sideways.
 fn result(detail: &StatementDetail) -> Vec<DocLine> {
+    if detail.columns.is_empty() {
+        return Vec::new();
+    }
     let cell = |value: &Option<String>| match value {
         None => muted("NULL"),
         Some(text) => super::values::plain(shorten(&one_line(text), COLUMN_WIDTH)),
@@ -185,6 +213,9 @@ fn result(detail: &StatementDetail) -> Vec<DocLine> {
 
 /// Changed rows, each with its columns before and after.
 fn changes(changes: &[ChangeDetail], width: usize) -> Vec<DocLine> {
+    if changes.is_empty() {
+        return Vec::new();
+    }
     let mut lines = vec![DocLine::heading("Rows changed")];
     for change in changes {
         if change.op != "update" {

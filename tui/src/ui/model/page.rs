@@ -1,5 +1,6 @@
 //! A page: one thing of the trace as a document with a selected line.
 
+use ratatui::layout::Rect;
 use serde::{Deserialize, Serialize};
 use txray_store::ids::{CallId, RequestId, StatementId};
 
@@ -86,6 +87,28 @@ pub(crate) enum PageState {
     Failed(Problem),
 }
 
+/// What a request's page shows of the selected line beside or below it, where there is room.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) enum Glance {
+    /// Nothing asked for.
+    #[default]
+    None,
+    /// Asked for.
+    Loading(Target),
+    /// Here.
+    Ready(Target, Content),
+}
+
+impl Glance {
+    /// What it is of.
+    pub(crate) fn of(&self) -> Option<&Target> {
+        match self {
+            Glance::None => None,
+            Glance::Loading(target) | Glance::Ready(target, _) => Some(target),
+        }
+    }
+}
+
 /// A page's state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Page {
@@ -105,6 +128,8 @@ pub(crate) struct Page {
     pub(crate) top: usize,
     /// Cells scrolled to the right.
     pub(crate) pan: usize,
+    /// What is shown of the selected line.
+    pub(crate) glance: Glance,
 }
 
 impl Page {
@@ -119,7 +144,30 @@ impl Page {
             selected: 0,
             top: 0,
             pan: 0,
+            glance: Glance::None,
         }
+    }
+
+    /// Whether it leaves room for a glance at the selected line: a request's page does, unless it shows headers and bodies.
+    pub(crate) fn glances(&self) -> bool {
+        matches!(self.subject, Subject::Request(_)) && !self.options.heads
+    }
+
+    /// Where its lines stand: a request's page leaves room for a glance at the selected line.
+    pub(crate) fn area(&self, regions: &Regions) -> Rect {
+        if self.glances() { regions.body } else { regions.page() }
+    }
+
+    /// Cells of its text: a mark stands at either side.
+    fn width(&self, regions: &Regions) -> usize {
+        usize::from(self.area(regions).width.saturating_sub(2))
+    }
+
+    /// The target to glance at that is not yet there.
+    pub(crate) fn missing_glance(&self, regions: &Regions) -> Option<Target> {
+        let room = self.glances() && regions.preview.height > 0;
+        let target = self.target().filter(|target| room && target.opens())?;
+        (self.glance.of() != Some(target)).then(|| target.clone())
     }
 
     /// Takes its content. The first time, the selection goes to the first line that can be opened, where the page
@@ -141,7 +189,7 @@ impl Page {
         let lines = &self.document.lines;
         let in_request = matches!(self.subject, Subject::Request(_));
         let first = lines.iter().position(|line| in_request && failed(line));
-        let rows = usize::from(regions.page().height);
+        let rows = usize::from(self.area(regions).height);
         let link = || lines.iter().position(opens).filter(|line| *line < rows);
         self.selected = first.or_else(link).unwrap_or(0);
         self.settle(regions);
@@ -151,7 +199,7 @@ impl Page {
     pub(crate) fn rebuild(&mut self, regions: &Regions) {
         let PageState::Ready(content) = &self.state else { return };
         let target = self.target().cloned();
-        self.document = document::build(content, &self.options, regions.page_width());
+        self.document = document::build(content, &self.options, self.width(regions));
         let mut matching = self.document.lines.iter().enumerate().filter(|(_, line)| line.target == target);
         if target.is_some()
             && let Some((nearest, _)) = matching.by_ref().min_by_key(|(index, _)| index.abs_diff(self.selected))
@@ -168,7 +216,7 @@ impl Page {
 
     /// Moves the selection.
     pub(crate) fn go(&mut self, motion: Motion, regions: &Regions) {
-        let page = usize::from(regions.page().height).saturating_sub(1).max(1);
+        let page = usize::from(self.area(regions).height).saturating_sub(1).max(1);
         let last = self.document.lines.len().saturating_sub(1);
         let opens = |index: &usize| self.document.lines[*index].target.as_ref().is_some_and(Target::opens);
         self.selected = match motion {
@@ -185,7 +233,7 @@ impl Page {
 
     /// Scrolls sideways, as far as there is something.
     pub(crate) fn scroll_sideways(&mut self, cells: i16, regions: &Regions) {
-        let most = self.document.wide_width().saturating_sub(regions.page_width());
+        let most = self.document.wide_width().saturating_sub(self.width(regions));
         self.pan = self.pan.saturating_add_signed(isize::from(cells)).min(most);
     }
 
@@ -205,10 +253,10 @@ impl Page {
 
     /// Keeps the selection within the lines and on the screen.
     pub(crate) fn settle(&mut self, regions: &Regions) {
-        let shown = usize::from(regions.page().height).max(1);
+        let shown = usize::from(self.area(regions).height).max(1);
         self.selected = self.selected.min(self.document.lines.len().saturating_sub(1));
         self.top = self.top.min(self.document.lines.len().saturating_sub(shown)).min(self.selected);
         self.top = self.top.max((self.selected + 1).saturating_sub(shown));
-        self.pan = self.pan.min(self.document.wide_width().saturating_sub(regions.page_width()));
+        self.pan = self.pan.min(self.document.wide_width().saturating_sub(self.width(regions)));
     }
 }

@@ -11,7 +11,7 @@ use crate::ui::theme::{Role, Theme};
 
 /// Draws a page.
 pub(crate) fn draw(page: &Page, theme: Theme, regions: &Regions, buffer: &mut Buffer) {
-    let area = regions.page();
+    let area = page.area(regions);
     match &page.state {
         PageState::Loading => centred(&[DocLine::of("reading …", Role::Muted)], area, theme, buffer),
         PageState::Missing => {

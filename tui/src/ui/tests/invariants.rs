@@ -98,7 +98,7 @@ fn check(model: &Model) {
             Layer::Page(page) => {
                 assert!(page.selected < page.document.lines.len().max(1));
                 assert!(page.top <= page.selected);
-                assert!(page.selected < page.top + usize::from(model.regions().page().height).max(1));
+                assert!(page.selected < page.top + usize::from(page.area(&model.regions()).height).max(1));
             }
             Layer::Prompt(prompt) => assert!(prompt.at <= prompt.text.len()),
             Layer::Timeline(_) | Layer::Help { .. } => {}

@@ -6,7 +6,7 @@ use super::memory::{Memory, after};
 use super::samples::REQUESTS;
 use crate::ui::harness::Harness;
 use crate::ui::message::{Answer, Command, Content, Direction, Message, Motion, Problem, Query, Slot, Ticket};
-use crate::ui::model::page::{PageState, Subject};
+use crate::ui::model::page::{Glance, Page, PageState, Subject};
 use crate::ui::model::timeline::{PAGE, Preview};
 use crate::ui::model::{Layer, Model, ROOT};
 use crate::ui::tests::samples;
@@ -194,6 +194,21 @@ fn only_a_screen_with_room_asks_for_a_preview() {
     assert!(!asks((80, 24)));
     assert!(asks((120, 40)));
     assert!(asks((200, 24)));
+}
+
+#[test]
+fn a_request_shows_the_selected_line_at_a_glance_where_there_is_room() {
+    let glance = |size, keys: &str| {
+        let ui = after(Memory::with(REQUESTS), size, keys);
+        match ui.model.top() {
+            Layer::Page(Page { glance: Glance::Ready(target, _), .. }) => target.position(),
+            _ => None,
+        }
+    };
+    assert_eq!(glance((80, 24), "<enter>"), None);
+    assert_eq!(glance((120, 40), "<enter>").as_deref(), Some("@stmt:1"));
+    assert_eq!(glance((120, 40), "<enter>jjj").as_deref(), Some("@call:1"));
+    assert_eq!(glance((120, 40), "<enter><enter>"), None, "only a request's page has one");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use txray_store::model::RequestSummary;
 
 use super::{fetch, open_page};
-use crate::ui::message::{Answer, Command, Content, Filter, Located, Overview, Problem, Query, Slot, Ticket};
-use crate::ui::model::page::{PageState, Subject};
+use crate::ui::message::{Answer, Command, Content, Filter, LayerId, Located, Overview, Problem, Query, Slot, Ticket};
+use crate::ui::model::page::{Glance, PageState, Subject};
 use crate::ui::model::timeline::{Part, Preview};
 use crate::ui::model::{Layer, Model, ROOT};
 use crate::ui::theme::Role;
@@ -16,10 +16,11 @@ pub(super) fn take(model: &mut Model, ticket: Ticket, answer: Answer) -> Vec<Com
         (_, Answer::News { fresh, live }) => take_news(model, fresh, live),
         (_, Answer::Position(located)) => go_to(model, located),
         (_, Answer::Requests(rows)) => take_rows(model, rows),
-        (Slot::Preview, Answer::Content(Content::Request(detail))) => {
-            model.timeline_mut().preview = Preview::Ready(detail);
+        (Slot::Preview, Answer::Content(content)) => {
+            take_preview(model, ticket.layer, content);
             Vec::new()
         }
+        (Slot::Preview, Answer::Missing) => Vec::new(),
         (_, Answer::Content(content)) => {
             let regions = model.regions();
             if let Some(page) = model.page_mut(ticket.layer) {
@@ -33,6 +34,16 @@ pub(super) fn take(model: &mut Model, ticket: Ticket, answer: Answer) -> Vec<Com
             }
             Vec::new()
         }
+    }
+}
+
+fn take_preview(model: &mut Model, layer: LayerId, content: Content) {
+    if let Some(page) = model.page_mut(layer) {
+        if let Glance::Loading(target) = &page.glance {
+            page.glance = Glance::Ready(target.clone(), content);
+        }
+    } else if let Content::Request(detail) = content {
+        model.timeline_mut().preview = Preview::Ready(detail);
     }
 }
 
