@@ -9,7 +9,7 @@ use super::decode::{Columns, number_list, select};
 use super::error::QueryError;
 use super::filter::{ChangeFilter, Conditions};
 use super::relations::Catalogue;
-use super::versions::{Op, Resolved, StoredChange, resolve};
+use super::versions::{Op, Resolved, RowImage, StoredChange, fill, resolve};
 use crate::copy_text::{self, CopyField};
 use crate::ids::{Lsn, Oid, SourceId, StatementId, TransactionId, Xid};
 use crate::model::{ChangeDetail, RowRef, TransactionSummary};
@@ -121,8 +121,54 @@ fn row_id(change: &StoredChange) -> RowId {
     (change.source, change.relation, change.key.clone())
 }
 
-/// Everything stored about these rows: base rows, changes, and truncates of their relations, by row.
+/// How often a row's key may have changed for its unchanged values to be followed back.
+const MOST_MOVES: usize = 8;
+
+/// Everything stored about these rows: base rows, changes, and truncates of their relations, by row. Where a row came
+/// from another key and replication did not repeat a value, the value is filled in from there.
 pub(super) fn chains(
+    connection: &Connection,
+    catalogue: &Catalogue,
+    rows: &HashSet<RowId>,
+) -> Result<HashMap<RowId, Vec<StoredChange>>, QueryError> {
+    chains_through_moves(connection, catalogue, rows, MOST_MOVES)
+}
+
+fn chains_through_moves(
+    connection: &Connection,
+    catalogue: &Catalogue,
+    rows: &HashSet<RowId>,
+    moves: usize,
+) -> Result<HashMap<RowId, Vec<StoredChange>>, QueryError> {
+    let mut chains = stored_chains(connection, rows)?;
+    let mut arrivals: Vec<&mut StoredChange> =
+        chains.values_mut().flatten().filter(|change| change.op == Op::Insert && change.is_incomplete()).collect();
+    if arrivals.is_empty() || moves == 0 {
+        return Ok(chains);
+    }
+    let positions = number_list(arrivals.iter().map(|change| change.commit_lsn.0));
+    let departures =
+        stored_changes(connection, &format!("WHERE op = 'delete' AND commit_lsn IN {positions}"), Vec::new())?;
+    let from: HashSet<RowId> = departures.iter().map(row_id).collect();
+    let mut ends: HashMap<(SourceId, Oid, Lsn, u64), RowImage> = HashMap::new();
+    for chain in chains_through_moves(connection, catalogue, &from, moves - 1)?.into_values() {
+        for resolved in resolve(chain, catalogue) {
+            let change = &resolved.change;
+            if let (Op::Delete, Some(before)) = (change.op, resolved.before) {
+                ends.insert((change.source, change.relation, change.commit_lsn, change.ordinal), before);
+            }
+        }
+    }
+    for change in &mut arrivals {
+        let place = (change.source, change.relation, change.commit_lsn, change.ordinal);
+        if let (Some(before), Some(new)) = (ends.get(&place), change.new.as_mut()) {
+            fill(change.source, change.relation, (change.version, new), before, catalogue);
+        }
+    }
+    Ok(chains)
+}
+
+fn stored_chains(
     connection: &Connection,
     rows: &HashSet<RowId>,
 ) -> Result<HashMap<RowId, Vec<StoredChange>>, QueryError> {
@@ -149,11 +195,11 @@ fn named(
     catalogue: &Catalogue,
     changes: Vec<StoredChange>,
 ) -> Result<Vec<ChangeDetail>, QueryError> {
-    let needs_past = |change: &&StoredChange| matches!(change.op, Op::Update | Op::Delete);
+    let needs_past = |change: &&StoredChange| matches!(change.op, Op::Update | Op::Delete) || change.is_incomplete();
     let rows: HashSet<RowId> = changes.iter().filter(needs_past).map(row_id).collect();
     let mut past: HashMap<(RowId, Lsn, u64, Op), Resolved> = HashMap::new();
     if !rows.is_empty() {
-        for (row, chain) in chains(connection, &rows)? {
+        for (row, chain) in chains(connection, catalogue, &rows)? {
             for resolved in resolve(chain, catalogue) {
                 let (lsn, ordinal, op) = resolved.change.place();
                 past.insert((row.clone(), lsn, ordinal, op), resolved);
@@ -172,7 +218,7 @@ fn named(
 /// A resolved change as the model shows it.
 pub(super) fn detail(catalogue: &Catalogue, resolved: &Resolved) -> ChangeDetail {
     let change = &resolved.change;
-    let fields = |image: &Option<super::versions::RowImage>| {
+    let fields = |image: &Option<RowImage>| {
         image
             .as_ref()
             .and_then(|image| {

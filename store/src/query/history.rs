@@ -25,7 +25,7 @@ pub(super) fn row_history(connection: &Connection, table: &str, key: &[String]) 
     let key = key_text(shape, key)?;
     let relation = &shape.info;
     let id = (relation.source, relation.oid, key.clone());
-    let chain = chains(connection, &HashSet::from([id.clone()]))?.remove(&id).unwrap_or_default();
+    let chain = chains(connection, &catalogue, &HashSet::from([id.clone()]))?.remove(&id).unwrap_or_default();
     let resolved = resolve(chain, &catalogue);
     let reads = reads(connection, shape, &key)?;
     let mut behind = Behind::default();

@@ -71,6 +71,11 @@ pub(crate) struct StoredChange {
 }
 
 impl StoredChange {
+    /// Whether replication left out values of the new row.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.new.as_ref().is_some_and(|new| new.contains(&CopyField::Unchanged))
+    }
+
     /// Place in commit order. Not meaningful for base rows.
     pub(crate) fn place(&self) -> (Lsn, u64, Op) {
         (self.commit_lsn, self.ordinal, self.op)

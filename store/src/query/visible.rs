@@ -17,7 +17,7 @@ use super::relations::Catalogue;
 use super::versions::{RowImage, fill};
 use super::visible_bag::visible_bag;
 use super::visible_set::VisibleSet;
-use crate::copy_text::{self, is_unchanged, join, key_hash, raw_fields};
+use crate::copy_text::{CopyField, is_unchanged, join, key_hash, raw_fields};
 use crate::ids::{Oid, SourceId};
 use crate::model::VisibleRow;
 
@@ -89,20 +89,40 @@ pub(super) fn visible_rows(
     let mut found = 0;
     let mut rows = select(connection, "visible rows", &query(LIVE, visible, "true"), bound(source, relation), |row| {
         let text = row.text("row")?;
-        if raw_fields(&text).any(is_unchanged) {
+        if is_incomplete(&text) {
             incomplete.insert(row.text("key")?, found);
         }
         found += 1;
         Ok(VisibleRow { version: row.get::<Option<u32>>("version")?.unwrap_or_default(), text })
     })?;
-    if !incomplete.is_empty() {
-        for (key, image) in histories(connection, &catalogue, (source, relation), visible, &incomplete)? {
-            if let Some(index) = incomplete.get(&key) {
-                rows[*index] = VisibleRow { version: image.version, text: join(&image.fields) };
+    for scope in Scope::WIDENING {
+        if incomplete.is_empty() {
+            break;
+        }
+        for (key, image) in histories(connection, &catalogue, (source, relation), visible, &incomplete, scope)? {
+            if let Some(index) = incomplete.get(&key).copied() {
+                let known = !image.fields.contains(&CopyField::Unchanged);
+                rows[index] = VisibleRow { version: image.version, text: join(&image.fields) };
+                if known {
+                    incomplete.remove(&key);
+                }
             }
         }
     }
     Ok(rows)
+}
+
+/// Which keys are gone through change by change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Those with unknown values.
+    Keys,
+    /// All: a row whose key changed has its values under the key that it had before.
+    All,
+}
+
+impl Scope {
+    const WIDENING: [Scope; 2] = [Scope::Keys, Scope::All];
 }
 
 /// The last versions of some keys, with unchanged values carried along from change to change.
@@ -112,41 +132,55 @@ fn histories(
     (source, relation): (SourceId, Oid),
     visible: &VisibleSet,
     keys: &HashMap<String, usize>,
+    scope: Scope,
 ) -> Result<HashMap<String, RowImage>, QueryError> {
-    let scope = if keys.len() > MOST_KEYS {
+    let condition = if scope == Scope::All || keys.len() > MOST_KEYS {
         "true".to_owned()
     } else {
         let hashes = number_list(keys.keys().map(|key| key_hash(key)));
         format!("(key_hash IN {hashes} OR op = 'truncate')")
     };
-    let tail = "steps AS (
-        SELECT key, 'base' AS op, new_values AS row, relation_version AS version, NULL AS place FROM base
-        UNION ALL SELECT key, op, new_values, relation_version, place FROM applied)
-        SELECT key, op, row, version FROM steps ORDER BY place NULLS FIRST";
     let mut images: HashMap<String, RowImage> = HashMap::new();
-    select(connection, "versions of rows", &query(tail, visible, &scope), bound(source, relation), |row| {
+    // what the delete just before ended, with its place: an insert of the same place is the same row under a new key
+    let mut ended: Option<(Place, RowImage)> = None;
+    select(connection, "versions of rows", &query(STEPS, visible, &condition), bound(source, relation), |row| {
         let key = row.text("key")?;
-        if !keys.contains_key(&key) {
+        if scope == Scope::Keys && !keys.contains_key(&key) {
             return Ok(());
         }
-        let before = images.remove(&key);
         let op = row.text("op")?;
-        if let (Some(text), true) = (row.optional_text("row")?, op != "delete") {
-            let mut image = RowImage {
-                version: row.get::<Option<u32>>("version")?.unwrap_or_default(),
-                fields: split("new_values", &text)?,
-            };
-            if let (Some(before), true) = (before, op == "update") {
-                fill(source, relation, (image.version, &mut image.fields), &before, catalogue);
-            }
-            images.insert(key, image);
+        let place: Place = (row.get("lsn")?, row.get("ordinal")?);
+        let before = images.remove(&key);
+        if op == "delete" {
+            ended = before.map(|image| (place, image));
+            return Ok(());
         }
+        let moved = ended.take().filter(|(from, _)| *from == place).map(|(_, image)| image);
+        let mut image = RowImage {
+            version: row.get::<Option<u32>>("version")?.unwrap_or_default(),
+            fields: split("new_values", &row.text("row")?)?,
+        };
+        let earlier = if op == "update" { before } else { moved };
+        if let Some(earlier) = earlier {
+            fill(source, relation, (image.version, &mut image.fields), &earlier, catalogue);
+        }
+        images.insert(key, image);
         Ok(())
     })?;
     Ok(images)
 }
 
+/// Commit position and place within the transaction; none for base rows.
+type Place = (Option<u64>, Option<u64>);
+
+/// Base rows, then the changes that apply, in order.
+const STEPS: &str = "
+    steps AS (
+        SELECT key, 'base' AS op, new_values AS row, relation_version AS version, NULL AS place FROM base
+        UNION ALL SELECT key, op, new_values, relation_version, place FROM applied)
+    SELECT key, op, row, version, place.lsn AS lsn, place.ordinal AS ordinal FROM steps ORDER BY place NULLS FIRST";
+
 /// Whether a row text has fields whose value is not in it.
 pub(super) fn is_incomplete(text: &str) -> bool {
-    copy_text::raw_fields(text).any(is_unchanged)
+    raw_fields(text).any(is_unchanged)
 }

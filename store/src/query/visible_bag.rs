@@ -165,11 +165,12 @@ fn visible_changes(
     visible: &VisibleSet,
 ) -> Result<Vec<Change>, QueryError> {
     let sql = format!(
-        "SELECT op, key, old_values, new_values, relation_version, xid FROM row_changes
+        "SELECT op, key, old_values, new_values, relation_version, xid, commit_lsn, ordinal FROM row_changes
          WHERE source = ? AND relation_id = ? AND op <> 'base' AND {}
          ORDER BY commit_lsn, ordinal, op",
         visible.as_sql()
     );
+    let mut ended: Option<((u64, u64), String)> = None;
     select(connection, "row changes", &sql, vec![Value::USmallInt(source.0), Value::UInt(relation.0)], |row| {
         let op = row.text("op")?;
         let version = row.get::<Option<u32>>("relation_version")?.unwrap_or_default();
@@ -178,14 +179,20 @@ fn visible_changes(
             None if op == "delete" => row.optional_text("key")?,
             None => None,
         };
+        // a changed row is stored as the end of the old one and the beginning of the new one, with one place
+        let place = (row.number("commit_lsn")?, row.number("ordinal")?);
+        let moved = ended.take().filter(|(from, _)| *from == place).map(|(_, old)| old);
         let mut new = row.optional_text("new_values")?;
-        if let (Some(text), Some(old)) = (&new, &old)
+        if let (Some(text), Some(old)) = (&new, old.as_ref().or(moved.as_ref()))
             && is_incomplete(text)
         {
             let mut fields = split("new_values", text)?;
             let before = RowImage { version, fields: split("old_values", old)? };
             fill(source, relation, (version, &mut fields), &before, catalogue);
             new = Some(join(&fields));
+        }
+        if op == "delete" {
+            ended = old.clone().map(|old| (place, old));
         }
         Ok(Change { op, old, new, version, xid: Xid(row.number("xid")?) })
     })

@@ -1,10 +1,11 @@
 //! Row histories and searches.
 
 use super::{Change, empty, post, relation, run, world};
-use crate::ids::{RequestId, TransactionId};
+use crate::ids::{Oid, RequestId, SourceId, TransactionId};
 use crate::model::{AttributionLevel, Field, FieldValue, RowHistory};
-use crate::query::QueryError;
 use crate::query::history::{row_history, row_keys};
+use crate::query::visible::visible_rows;
+use crate::query::{QueryError, VisibleSet};
 
 fn history(connection: &duckdb::Connection, table: &str, key: &[&str]) -> RowHistory {
     let key: Vec<String> = key.iter().map(|value| (*value).to_owned()).collect();
@@ -159,4 +160,42 @@ fn searches_bind_what_users_write() {
     let wanted = [("title".to_owned(), "it's \\N".to_owned())];
     let found = row_keys(&connection, "posts", &wanted, 10).expect("rows");
     assert_eq!(found.iter().map(|row| row.key.as_str()).collect::<Vec<_>>(), ["3"]);
+}
+
+#[test]
+fn a_row_takes_its_unchanged_values_along_when_its_key_changes() {
+    let connection = empty();
+    relation(&connection, 1, 1, "posts", &["*id#1", "title#2", "body#3"], 'd');
+    let moved = |from: &str, to: &str, title: &str, xid: u64, lsn: u64| {
+        Change { old: Some(format!("{from}\t\\N\t\\N")), ..post("delete", from, None, xid, lsn) }.insert(&connection);
+        post("insert", to, Some(&format!("{to}\t{title}\t\\U")), xid, lsn).insert(&connection);
+    };
+    post("insert", "1", Some("1\ta\tlong"), 100, 1000).insert(&connection);
+    moved("1", "2", "b", 101, 1001);
+    moved("2", "3", "c", 102, 1002);
+    Change { ordinal: 1, ..post("update", "3", Some("3\td\t\\U"), 102, 1002) }.insert(&connection);
+    assert_eq!(
+        steps(&history(&connection, "posts", &["3"])),
+        [
+            step("insert", "", "id=3 title=c body=long"),
+            step("update", "id=3 title=c body=long", "id=3 title=d body=long")
+        ]
+    );
+    assert_eq!(
+        steps(&history(&connection, "posts", &["1"])),
+        [step("insert", "", "id=1 title=a body=long"), step("delete", "id=1 title=a body=long", "")]
+    );
+    let rows = visible_rows(&connection, SourceId(0), Oid(1), &VisibleSet::everything()).expect("rows");
+    assert_eq!(rows.into_iter().map(|row| row.text).collect::<Vec<_>>(), ["3\td\tlong"]);
+}
+
+#[test]
+fn a_row_without_key_takes_its_unchanged_values_along() {
+    let connection = empty();
+    relation(&connection, 1, 1, "log", &["line#1", "body#2"], 'f');
+    post("insert", "a\tlong", Some("a\tlong"), 100, 1000).insert(&connection);
+    Change { old: Some("a\tlong".to_owned()), ..post("delete", "a\tlong", None, 101, 1001) }.insert(&connection);
+    post("insert", "b\t\\U", Some("b\t\\U"), 101, 1001).insert(&connection);
+    let rows = visible_rows(&connection, SourceId(0), Oid(1), &VisibleSet::everything()).expect("rows");
+    assert_eq!(rows.into_iter().map(|row| row.text).collect::<Vec<_>>(), ["b\tlong"]);
 }
