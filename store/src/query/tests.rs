@@ -3,6 +3,7 @@
 mod lineages;
 mod lists;
 mod positions;
+mod recorded;
 mod rows;
 mod sql;
 mod states;
