@@ -22,8 +22,8 @@ const WITH_TRANSACTIONS: &str = "
     late AS (SELECT source, xid, max(id) AS id FROM transactions
         WHERE xid IN (SELECT xid FROM page WHERE transaction_id IS NULL AND op <> 'base') GROUP BY source, xid)
     SELECT page.* REPLACE (coalesce(page.transaction_id, late.id) AS transaction_id) FROM page
-    LEFT JOIN late ON page.transaction_id IS NULL AND page.op <> 'base'
-        AND late.source = page.source AND late.xid = page.xid
+    LEFT JOIN late ON late.source = page.source
+        AND late.xid = CASE WHEN page.transaction_id IS NULL AND page.op <> 'base' THEN page.xid END
     ORDER BY page.commit_lsn, page.ordinal, page.op, page.source, page.key";
 
 fn stored(row: &Columns) -> Result<StoredChange, QueryError> {

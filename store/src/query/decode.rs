@@ -134,13 +134,21 @@ pub(crate) fn bound_time(time: Timestamp) -> Value {
     Value::Timestamp(TimeUnit::Microsecond, time.0)
 }
 
-/// Numbers as an SQL list for `IN`; never empty, so that it is valid SQL for no numbers too.
+/// Up to so many numbers are an ordinary list: DuckDB plans these in time that grows faster than their number.
+const LONGEST_LIST: usize = 100;
+
+/// Numbers as what stands behind SQL's `IN`; valid SQL for no numbers too.
 pub(crate) fn number_list(numbers: impl IntoIterator<Item = u64>) -> String {
-    let mut list = String::from("(NULL");
+    let mut list = String::new();
+    let mut count = 0;
     for number in numbers {
         // writing to a string does not fail
-        let _ = write!(list, ",{number}");
+        let _ = write!(list, "{}{number}", if count == 0 { "" } else { "," });
+        count += 1;
     }
-    list.push(')');
-    list
+    match count {
+        0 => "(NULL)".to_owned(),
+        1..=LONGEST_LIST => format!("({list})"),
+        _ => format!("(SELECT unnest(string_split('{list}', ','))::UBIGINT)"),
+    }
 }

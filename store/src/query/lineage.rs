@@ -17,7 +17,7 @@ use crate::model::{AccessKind, Lineage, RowAccess, RowRef};
 use crate::time::Timestamp;
 
 /// How many accesses are held in memory at a time.
-const CHUNK: u64 = 50_000;
+const CHUNK: u64 = 100_000;
 
 /// Which accesses.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub struct LineageFilter {
 }
 
 /// Where the next chunk begins: behind the access with this time and rank.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Place {
     at: Timestamp,
     rank: (u64, u64, u64),
@@ -102,13 +102,13 @@ pub(super) fn each_access_in_chunks<E: From<QueryError>>(
     let (reads, read_values) = scope(["read_at >= ?", "read_at < ?"]);
     let sql = chunk_sql(&writes, &reads, chunk);
     let mut behind = Behind::default();
-    let mut after: Option<Place> = None;
+    let mut after = Place { at: Timestamp(i64::MIN + 2), rank: (0, 0, 0) };
     loop {
         let mut values = [write_values.clone(), read_values.clone()].concat();
         values.extend(place_values(after));
         let found = select(connection, "row accesses", &sql, values, |row| found(row, &catalogue))?;
         let Some(last) = found.last() else { return Ok(()) };
-        after = Some(last.place);
+        after = last.place;
         let finished = (found.len() as u64) < chunk;
         behind.forget();
         behind.load(
@@ -146,14 +146,15 @@ fn chunk_sql(writes: &str, reads: &str, chunk: u64) -> String {
                 coalesce(transaction_id, late.id) AS transaction_id, statement_id,
                 commit_lsn AS one, ordinal AS two, coalesce(key_hash, 0) AS three, changes.xid
             FROM (SELECT * FROM row_changes {}) AS changes
-            LEFT JOIN late ON transaction_id IS NULL AND late.source = changes.source AND late.xid = changes.xid
+            LEFT JOIN late ON late.source = changes.source
+                AND late.xid = CASE WHEN transaction_id IS NULL THEN changes.xid END
             UNION ALL
             SELECT source, relation_id, key, 'read', read_at, transaction_id, statement_id,
                 {READ_RANK} + statement_id, relation_id::UBIGINT, key_hash, NULL
             FROM row_reads {reads}),
         placed AS (SELECT *, {{'moment': moment, 'one': one, 'two': two, 'three': three}} AS place FROM accesses)
         SELECT source, relation_id, key, op, moment, transaction_id, statement_id, one, two, three, xid FROM placed
-        WHERE ?::BOOLEAN OR place > {{'moment': ?::TIMESTAMP, 'one': ?::UBIGINT, 'two': ?::UBIGINT, 'three': ?::UBIGINT}}
+        WHERE moment >= ? AND place > {{'moment': ?::TIMESTAMP, 'one': ?::UBIGINT, 'two': ?::UBIGINT, 'three': ?::UBIGINT}}
         ORDER BY place LIMIT {chunk}",
         and(writes, "op <> 'base'")
     )
@@ -162,16 +163,10 @@ fn chunk_sql(writes: &str, reads: &str, chunk: u64) -> String {
 /// Reads of the same moment come behind writes: no log position is that high.
 const READ_RANK: u64 = 1 << 63;
 
-fn place_values(after: Option<Place>) -> [Value; 5] {
-    let place = after.unwrap_or_default();
+/// The time twice: as a bound that reaches the tables, and as part of the place.
+fn place_values(place: Place) -> [Value; 5] {
     let number = Value::UBigInt;
-    [
-        Value::Boolean(after.is_none()),
-        bound_time(place.at),
-        number(place.rank.0),
-        number(place.rank.1),
-        number(place.rank.2),
-    ]
+    [bound_time(place.at), bound_time(place.at), number(place.rank.0), number(place.rank.1), number(place.rank.2)]
 }
 
 fn found(row: &Columns, catalogue: &Catalogue) -> Result<Found, QueryError> {

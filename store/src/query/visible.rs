@@ -12,7 +12,7 @@ use duckdb::types::Value;
 
 use super::changes::split;
 use super::decode::{number_list, select};
-use super::error::QueryError;
+use super::error::{QueryError, While};
 use super::relations::Catalogue;
 use super::versions::{RowImage, fill};
 use super::visible_bag::visible_bag;
@@ -88,12 +88,14 @@ pub(super) fn visible_rows(
     let mut incomplete: HashMap<String, usize> = HashMap::new();
     let mut found = 0;
     let mut rows = select(connection, "visible rows", &query(LIVE, visible, "true"), bound(source, relation), |row| {
-        let text = row.text("row")?;
+        // by position: there may be millions of rows
+        let text: String = row.0.get(1).while_reading("visible rows")?;
         if is_incomplete(&text) {
             incomplete.insert(row.text("key")?, found);
         }
         found += 1;
-        Ok(VisibleRow { version: row.get::<Option<u32>>("version")?.unwrap_or_default(), text })
+        let version: Option<u32> = row.0.get(2).while_reading("visible rows")?;
+        Ok(VisibleRow { version: version.unwrap_or_default(), text })
     })?;
     for scope in Scope::WIDENING {
         if incomplete.is_empty() {

@@ -61,12 +61,12 @@ impl VisibleSet {
                 // writing to a string does not fail
                 if !snapshot.in_progress.is_empty() {
                     let running = list(&mut snapshot.in_progress.iter().copied());
-                    let _ = write!(sql, " AND xid NOT IN {}", without_null(&running));
+                    let _ = write!(sql, " AND xid NOT IN {running}");
                 }
                 let _ = write!(sql, ") OR xid IN {})", list(&mut also.iter().copied()));
                 if !except.is_empty() {
                     let hidden = list(&mut except.iter().copied());
-                    let _ = write!(sql, " AND xid NOT IN {}", without_null(&hidden));
+                    let _ = write!(sql, " AND xid NOT IN {hidden}");
                 }
                 format!("({sql})")
             }
@@ -75,9 +75,4 @@ impl VisibleSet {
             }
         }
     }
-}
-
-/// `NOT IN` with a NULL in its list is never true.
-fn without_null(list: &str) -> String {
-    list.replacen("(NULL,", "(", 1)
 }

@@ -19,10 +19,7 @@ use crate::trace::Trace;
 
 /// The snapshot of what ran before `xid`.
 fn before(xid: u64) -> SnapshotRecord {
-    SnapshotRecord::Before {
-        snapshot: format!("{xid}:{xid}:").parse().expect("a snapshot"),
-        asked_at: Timestamp(0),
-    }
+    SnapshotRecord::Before { snapshot: format!("{xid}:{xid}:").parse().expect("a snapshot"), asked_at: Timestamp(0) }
 }
 
 /// A statement that inserts the row that [`insert`] reports, and returns its id.

@@ -249,3 +249,30 @@ fn base_rows_come_in_heap_order_and_new_rows_in_commit_order() {
         .collect();
     assert_eq!(keys, ["5", "7", "1", "3", "9"]);
 }
+
+#[test]
+fn sets_of_any_size_are_understood() {
+    let connection = empty();
+    relation(&connection, 1, 1, "posts", &["*id#1", "title#2", "body#3"], 'd');
+    for key in 0..10_u64 {
+        let row = format!("{key}\tnew\t\\N");
+        post("insert", &key.to_string(), Some(&row), FIRST + key, 1000 + key).insert(&connection);
+    }
+    let xids = |range: std::ops::Range<u64>| range.map(|index| Xid(FIRST + index));
+    // long lists reach DuckDB in another form than short ones
+    for length in [0, 3, 500] {
+        let running: Vec<Xid> = xids(2..2 + length).collect();
+        let snapshot = PgSnapshot { xmin: Xid(FIRST), xmax: Xid(FIRST + 1000), in_progress: running };
+        let visible = VisibleSet::Snapshot {
+            snapshot,
+            also: xids(4..5).chain(xids(600..600 + length)).collect(),
+            except: xids(0..1).chain(xids(700..700 + length)).collect(),
+        };
+        let expected: Vec<String> = (0..10)
+            .filter(|key| visible.contains(Xid(FIRST + key), Lsn(1000 + key)))
+            .map(|key| format!("{key}\tnew\t\\N"))
+            .collect();
+        assert_eq!(live(&connection, &visible), expected, "{length}");
+        assert!(!expected.is_empty() && expected.len() < 10);
+    }
+}
