@@ -89,14 +89,21 @@ fn transaction_work<'a>(log: &'a Log, transaction: &Transaction, shapes: &mut Sh
     let finished = transaction.finished.as_ref();
     let first = statements().map(|statement| statement.started).min();
     let session = finished.map(|finished| finished.session).or(statements().next().map(|statement| statement.session));
+    // Drivers roll an abandoned transaction back when its handle is dropped, often behind the response: that statement
+    // does not count for the time of the work.
+    let last = statements().filter(|statement| !is_rollback(&statement.sql)).max_by_key(|statement| statement.started);
+    let rolled_back_later = last.is_some() && statements().any(|statement| is_rollback(&statement.sql));
     let started = first.or(finished.map(|finished| finished.started)).unwrap_or_default();
     let mut seen: Vec<u64> = statements().filter_map(|statement| shapes.of_sql(&statement.sql)).collect();
     seen.sort_unstable();
     seen.dedup();
     Work {
         started,
-        last_started: statements().map(|statement| statement.started).max().unwrap_or(started),
-        finished: finished.map(|finished| finished.finished),
+        last_started: last.map_or(started, |statement| statement.started),
+        finished: match last {
+            Some(last) if rolled_back_later => Some(last.finished),
+            _ => finished.map(|finished| finished.finished),
+        },
         session,
         client_pid: session
             .and_then(|session| log.sessions.get(&session))
@@ -104,6 +111,10 @@ fn transaction_work<'a>(log: &'a Log, transaction: &Transaction, shapes: &mut Sh
         declared: best_declared(statements()),
         shapes: seen,
     }
+}
+
+fn is_rollback(sql: &str) -> bool {
+    matches!(verb(sql).as_str(), "ROLLBACK" | "ABORT")
 }
 
 /// The best declaration of a transaction's statements whose trace id is one.

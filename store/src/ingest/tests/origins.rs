@@ -42,6 +42,24 @@ fn two_racing_requests_are_told_apart_by_one_value() {
 }
 
 #[test]
+fn a_rollback_behind_the_response_does_not_take_the_transaction_from_its_request() {
+    for other_in_flight in [false, true] {
+        let mut story = Story::new();
+        story.request(1, 10, 30, "/orders/49/pay", "{}");
+        if other_in_flight {
+            story.request(2, 5, 90, "/posts", r#"{"title":"else"}"#);
+        }
+        story.statement(1, 20, "begin", "BEGIN");
+        let failing = story.statement(1, 22, "update orders set status = 'paid' where id = $1", "UPDATE 1");
+        failing.parameters = vec![text_parameter("49")];
+        story.statement(1, 31, "rollback", "ROLLBACK");
+        story.finished(1, 20, 32, TransactionOutcome::RolledBack);
+        let level = if other_in_flight { AttributionLevel::Inferred } else { AttributionLevel::Exclusive };
+        assert_eq!(owner(&story.tables(), 0), (Some(1), level));
+    }
+}
+
+#[test]
 fn two_identical_requests_stay_tied_and_are_both_named() {
     let mut story = Story::new();
     story.session(2);
