@@ -34,6 +34,7 @@ pub use self::summary::{RecordSummary, RecordedCounts};
 use self::borders::{Borders, Proxies};
 use self::summary::directory_bytes;
 use crate::error::RecorderError;
+use crate::pg::sockets::ListenAddr;
 
 /// A running recording. Dropping it leaves the trace as a killed process would; [`Recorder::stop`] is the orderly way.
 pub struct Recorder {
@@ -77,15 +78,18 @@ impl Recorder {
         self.borders.http.get(index).copied()
     }
 
-    /// Where the PostgreSQL proxy of that number in the configuration listens.
+    /// Where the PostgreSQL proxy of that number in the configuration listens, when it does on TCP.
     pub fn pg_addr(&self, index: usize) -> Option<SocketAddr> {
-        self.borders.pg.get(index).copied()
+        match self.borders.pg.get(index)? {
+            ListenAddr::Tcp(address) => Some(*address),
+            ListenAddr::Unix(_) => None,
+        }
     }
 
     /// The connection string that leads to the database of that number through its proxy.
     pub fn pg_url(&self, index: usize) -> Option<String> {
         let pair = self.config.pg.get(index)?;
-        Some(pair.url.through(self.pg_addr(index)?))
+        Some(pair.url.through(self.borders.pg.get(index)?))
     }
 
     /// Where the egress proxy listens.
@@ -95,7 +99,7 @@ impl Recorder {
 
     /// Environment variables that lead an application to the proxies: name, and value or none to unset it.
     pub fn application_environment(&self) -> Vec<(&'static str, Option<String>)> {
-        let pg = self.config.pg.first().map(|pair| &pair.url).zip(self.pg_addr(0));
+        let pg = self.config.pg.first().map(|pair| &pair.url).zip(self.borders.pg.first());
         application::environment(pg, self.borders.egress)
     }
 

@@ -69,7 +69,7 @@ async fn the_applications_end_ends_the_recording() {
     let summary = tokio::time::timeout(DEADLINE, record(config, CancellationToken::new())).await.unwrap().unwrap();
     assert_eq!(summary.application.unwrap().code(), Some(7));
     let egress = told.lock().unwrap().iter().find_map(|progress| match progress {
-        Progress::Listening { listen, upstream: None, .. } => Some(*listen),
+        Progress::Listening { listen, upstream: None, .. } => Some(listen.clone()),
         _ => None,
     });
     assert_eq!(std::fs::read_to_string(seen).unwrap(), format!("http://{}\n", egress.unwrap()));
@@ -137,10 +137,7 @@ async fn a_database_is_captured_while_its_clients_go_through_the_proxy() {
     let told = listening(&mut config);
     let recorder = Recorder::start(config).await.unwrap();
     let through = recorder.pg_url(0).unwrap();
-    assert!(
-        through.starts_with(&format!("postgres://postgres@{}/postgres", recorder.pg_addr(0).unwrap())),
-        "{through}"
-    );
+    assert!(through.contains("port=5432") && recorder.pg_addr(0).is_none(), "{through}");
     run_sql(&through, "INSERT INTO t VALUES (11); UPDATE t SET id = 12 WHERE id = 1").await;
     let summary = recorder.stop().await.unwrap();
     let described = format!("{}:{}/postgres", postgres.socket_directory().display(), postgres.port());

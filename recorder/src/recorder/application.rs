@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::AppCommand;
 use super::database_url::DatabaseUrl;
 use crate::error::RecorderError;
+use crate::pg::sockets::ListenAddr;
 
 /// How long the rest of a process group may take to end after a SIGKILL or its leader's end.
 const LEFTOVERS: Duration = Duration::from_secs(2);
@@ -33,7 +34,7 @@ pub(super) struct Application {
 pub(super) type Variable = (&'static str, Option<String>);
 
 /// What leads the application to the proxies. `NO_PROXY` stays as it is.
-pub(super) fn environment(pg: Option<(&DatabaseUrl, SocketAddr)>, egress: Option<SocketAddr>) -> Vec<Variable> {
+pub(super) fn environment(pg: Option<(&DatabaseUrl, &ListenAddr)>, egress: Option<SocketAddr>) -> Vec<Variable> {
     let mut variables = pg.map(|(url, proxy)| url.environment(proxy)).unwrap_or_default();
     if let Some(egress) = egress {
         for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"] {
@@ -166,11 +167,11 @@ mod tests {
     #[tokio::test]
     async fn the_environment_leads_to_the_proxies() {
         let url: DatabaseUrl = "postgres://u@db/app".parse().unwrap();
-        let pg = "127.0.0.1:6432".parse().unwrap();
+        let pg: ListenAddr = "127.0.0.1:6432".parse().unwrap();
         let egress = "127.0.0.1:3128".parse().unwrap();
         let script = "test \"$DATABASE_URL $PGPORT $HTTPS_PROXY $http_proxy $PGHOSTADDR\" = \
                       'postgres://u@127.0.0.1:6432/app 6432 http://127.0.0.1:3128 http://127.0.0.1:3128 '";
-        let mut application = Application::start(&shell(script), environment(Some((&url, pg)), Some(egress))).unwrap();
+        let mut application = Application::start(&shell(script), environment(Some((&url, &pg)), Some(egress))).unwrap();
         assert_eq!(describe(application.wait().await.unwrap()), "exit code 0");
     }
 

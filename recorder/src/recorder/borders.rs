@@ -59,7 +59,7 @@ pub(super) struct Borders {
     /// HTTP proxies by their number in the configuration.
     pub(super) http: Vec<SocketAddr>,
     /// PostgreSQL proxies by their number in the configuration.
-    pub(super) pg: Vec<SocketAddr>,
+    pub(super) pg: Vec<ListenAddr>,
     /// The egress proxy.
     pub(super) egress: Option<SocketAddr>,
     captures: Vec<(String, Capture)>,
@@ -139,16 +139,13 @@ impl Start<'_> {
     async fn postgres(&mut self, pair: &PgPair, source: SourceId, borders: &mut Borders) -> Result<(), RecorderError> {
         let proxy_config = PgProxyConfig {
             source,
-            listen: ListenAddr::Tcp(pair.listen),
+            listen: pair.listen.clone(),
             upstream: pair.url.upstream(),
             mode: Mode::default(),
             limits: ProxyLimits::default(),
         };
         let proxy = PgProxy::bind(proxy_config, self.sink.clone(), None).await?;
-        let listen = match proxy.local_addr() {
-            ListenAddr::Tcp(address) => address,
-            ListenAddr::Unix(_) => pair.listen,
-        };
+        let listen = proxy.local_addr();
         let database = pair.url.describe();
         let capture_config = CaptureConfig {
             listen: listen.to_string(),
@@ -161,8 +158,9 @@ impl Start<'_> {
         })?;
         borders.captures.push((database.clone(), capture));
         self.proxies.inner.spawn(proxy.run(self.proxies.inner_shutdown.clone()));
+        let listening = listen.to_string();
         borders.pg.push(listen);
-        self.config.tell(Progress::Listening { what: "PostgreSQL", listen, upstream: Some(database) });
+        self.config.tell(Progress::Listening { what: "PostgreSQL", listen: listening, upstream: Some(database) });
         Ok(())
     }
 
@@ -219,6 +217,6 @@ impl Start<'_> {
             upstream: upstream.clone().unwrap_or_default(),
             kind,
         }));
-        self.config.tell(Progress::Listening { what, listen, upstream });
+        self.config.tell(Progress::Listening { what, listen: listen.to_string(), upstream });
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use super::database_url::DatabaseUrl;
 use super::progress::Progress;
 use crate::error::RecorderError;
 use crate::http::{Authority, ProxyLimits};
+use crate::pg::sockets::ListenAddr;
 
 /// An application's HTTP server and where to stand before it: `LISTEN=UPSTREAM`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub struct HttpPair {
 #[derive(Debug, Clone)]
 pub struct PgPair {
     /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
+    pub listen: ListenAddr,
     /// The database.
     pub url: DatabaseUrl,
 }
@@ -114,7 +115,8 @@ impl RecorderConfig {
         }
         let mut taken = HashSet::new();
         for (flag, listen) in self.listeners() {
-            if listen.port() != 0 && !taken.insert(listen) {
+            let any_port = matches!(&listen, ListenAddr::Tcp(address) if address.port() == 0);
+            if !any_port && !taken.insert(listen.to_string()) {
                 return Err(RecorderError::SameListener { flag, address: listen.to_string() });
             }
         }
@@ -131,10 +133,10 @@ impl RecorderConfig {
     }
 
     /// Every address to listen on, with the flag that asked for it.
-    pub fn listeners(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
-        let http = self.http.iter().map(|pair| ("--http", pair.listen));
-        let pg = self.pg.iter().map(|pair| ("--pg", pair.listen));
-        http.chain(pg).chain(self.egress.map(|listen| ("--egress", listen)))
+    pub fn listeners(&self) -> impl Iterator<Item = (&'static str, ListenAddr)> {
+        let http = self.http.iter().map(|pair| ("--http", ListenAddr::Tcp(pair.listen)));
+        let pg = self.pg.iter().map(|pair| ("--pg", pair.listen.clone()));
+        http.chain(pg).chain(self.egress.map(|listen| ("--egress", ListenAddr::Tcp(listen))))
     }
 
     pub(super) fn tell(&self, progress: Progress) {
@@ -176,12 +178,21 @@ pub fn parse_listen(text: &str) -> Result<SocketAddr, ParsePairError> {
     })
 }
 
-fn split_pair(text: &str, form: &str) -> Result<(SocketAddr, String), ParsePairError> {
-    let (listen, upstream) = text
-        .split_once('=')
+/// Reads where a PostgreSQL proxy listens: as [`parse_listen`], or the directory of a Unix socket (`/run/txray`), or that
+/// socket itself (`/run/txray/.s.PGSQL.6432`).
+fn parse_pg_listen(text: &str) -> Result<ListenAddr, ParsePairError> {
+    if !text.starts_with('/') {
+        return parse_listen(text).map(ListenAddr::Tcp);
+    }
+    let path = Path::new(text);
+    let is_socket = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".s.PGSQL."));
+    Ok(ListenAddr::Unix(if is_socket { path.to_owned() } else { path.join(".s.PGSQL.5432") }))
+}
+
+fn split_pair<'a>(text: &'a str, form: &str) -> Result<(&'a str, &'a str), ParsePairError> {
+    text.split_once('=')
         .filter(|(listen, _)| !listen.contains("//"))
-        .ok_or_else(|| ParsePairError { reason: format!("expected {form}") })?;
-    Ok((parse_listen(listen)?, upstream.to_owned()))
+        .ok_or_else(|| ParsePairError { reason: format!("expected {form}") })
 }
 
 impl FromStr for HttpPair {
@@ -195,7 +206,7 @@ impl FromStr for HttpPair {
                 ParsePairError { reason: error.to_string() }
             })?,
         };
-        Ok(HttpPair { listen, upstream })
+        Ok(HttpPair { listen: parse_listen(listen)?, upstream })
     }
 }
 
@@ -205,7 +216,7 @@ impl FromStr for PgPair {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (listen, url) = split_pair(text, "LISTEN=URL, such as 6432=postgres://user@127.0.0.1:5432/orders")?;
         let url = url.parse::<DatabaseUrl>().map_err(|error| ParsePairError { reason: error.to_string() })?;
-        Ok(PgPair { listen, url })
+        Ok(PgPair { listen: parse_pg_listen(listen)?, url })
     }
 }
 
@@ -224,6 +235,9 @@ mod tests {
         }
         let pair: PgPair = ":6432=postgres://u:s3cr3t@db/app?options=-c%20a=b".parse().unwrap();
         assert_eq!((pair.listen.to_string(), pair.url.describe()), ("127.0.0.1:6432".into(), "db:5432/app".into()));
+        for (text, path) in [("/run/x=host=db", "/run/x/.s.PGSQL.5432"), ("/x/.s.PGSQL.7=host=db", "/x/.s.PGSQL.7")] {
+            assert_eq!(text.parse::<PgPair>().unwrap().listen, ListenAddr::Unix(path.into()));
+        }
         let error = "postgres://u:s3cr3t@db/app?a=b".parse::<PgPair>().unwrap_err();
         assert!(!error.to_string().contains("s3cr3t"), "{error}");
     }

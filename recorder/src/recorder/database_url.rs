@@ -1,12 +1,12 @@
 //! The database's address as users give it, and as the application gets it: with the proxy's address in its place.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::str::FromStr;
 
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
+use crate::pg::sockets::ListenAddr;
 use crate::pg::upstream::Upstream;
 
 /// Query parameters that say where the server is.
@@ -97,45 +97,38 @@ impl DatabaseUrl {
     }
 
     /// The connection string that the application gets: everything as given, but the proxy's address.
-    pub fn through(&self, proxy: SocketAddr) -> String {
+    pub fn through(&self, proxy: &ListenAddr) -> String {
         let Some((scheme, rest)) = self.text.split_once("://") else { return self.words_as_url(proxy) };
         let (base, parameters) = split_query(rest);
-        let (authority, path) = match base.find('/') {
-            Some(at) => base.split_at(at),
-            None => (base, ""),
-        };
+        let (authority, path) = base.split_at(base.find('/').unwrap_or(base.len()));
         let user = authority.rsplit_once('@').map(|(user, _)| format!("{user}@")).unwrap_or_default();
-        let kept: Vec<&str> =
-            parameters.into_iter().filter(|pair| !ADDRESS_PARAMETERS.contains(&name_of(pair))).collect();
-        let query = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
-        format!("{scheme}://{user}{proxy}{path}{query}")
+        let (server, mut query) = server_part(proxy);
+        let kept = parameters.into_iter().filter(|pair| !ADDRESS_PARAMETERS.contains(&name_of(pair)));
+        query.extend(kept.map(str::to_owned));
+        // A URL without a server needs its slash for what follows.
+        let path = if server.is_empty() && path.is_empty() { "/" } else { path };
+        let question = if query.is_empty() { "" } else { "?" };
+        format!("{scheme}://{user}{server}{path}{question}{}", query.join("&"))
     }
 
     /// `key=value` words as a URL.
-    fn words_as_url(&self, proxy: SocketAddr) -> String {
-        let mut url = "postgres://".to_owned();
-        if let Some(user) = self.config.get_user() {
-            url.push_str(&encoded(user.as_bytes()));
-            if let Some(password) = self.config.get_password() {
-                url.push(':');
-                url.push_str(&encoded(password));
-            }
-            url.push('@');
-        }
-        url.push_str(&proxy.to_string());
-        if let Some(database) = self.config.get_dbname() {
-            url.push('/');
-            url.push_str(&encoded(database.as_bytes()));
-        }
-        url
+    fn words_as_url(&self, proxy: &ListenAddr) -> String {
+        let password = self.config.get_password().map(|password| format!(":{}", encoded(password))).unwrap_or_default();
+        let user = self.config.get_user().map(|user| format!("{}{password}@", encoded(user.as_bytes())));
+        let user = user.unwrap_or_default();
+        let (server, query) = server_part(proxy);
+        let database = self.config.get_dbname().map(|name| encoded(name.as_bytes())).unwrap_or_default();
+        let question = if query.is_empty() { "" } else { "?" };
+        format!("postgres://{user}{server}/{database}{question}{}", query.join("&"))
     }
 
     /// Environment variables by which libpq and its kin find the proxy: name, and value or none to unset it.
-    pub fn environment(&self, proxy: SocketAddr) -> Vec<(&'static str, Option<String>)> {
+    pub fn environment(&self, proxy: &ListenAddr) -> Vec<(&'static str, Option<String>)> {
+        let (host, port) = host_and_port(proxy);
         let mut variables = vec![
             ("DATABASE_URL", Some(self.through(proxy))),
-            ("PGHOST", Some(proxy.ip().to_string())),
-            ("PGPORT", Some(proxy.port().to_string())),
+            ("PGHOST", Some(host)),
+            ("PGPORT", Some(port.to_string())),
             // Either would lead past the proxy.
             ("PGHOSTADDR", None),
             ("PGSERVICE", None),
@@ -185,6 +178,28 @@ fn for_driver(base: &str, parameters: &[&str]) -> String {
     format!("postgres://{user}{path}?{}", query.join("&"))
 }
 
+/// Host and port as libpq takes them: for a Unix socket its directory, and the number in its name.
+fn host_and_port(proxy: &ListenAddr) -> (String, u16) {
+    match proxy {
+        ListenAddr::Tcp(address) => (address.ip().to_string(), address.port()),
+        ListenAddr::Unix(path) => {
+            let port = path.extension().and_then(|number| number.to_str()?.parse().ok()).unwrap_or(5432);
+            (path.parent().unwrap_or(path).display().to_string(), port)
+        }
+    }
+}
+
+/// The proxy's address in a URL: authority and query parameters.
+fn server_part(proxy: &ListenAddr) -> (String, Vec<String>) {
+    match proxy {
+        ListenAddr::Tcp(address) => (address.to_string(), Vec::new()),
+        ListenAddr::Unix(_) => {
+            let (host, port) = host_and_port(proxy);
+            (String::new(), vec![format!("host={}", encoded(host.as_bytes())), format!("port={port}")])
+        }
+    }
+}
+
 fn split_query(rest: &str) -> (&str, Vec<&str>) {
     match rest.split_once('?') {
         Some((base, query)) => (base, query.split('&').filter(|pair| !pair.is_empty()).collect()),
@@ -216,7 +231,7 @@ fn encoded(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn proxy() -> SocketAddr {
+    fn proxy() -> ListenAddr {
         "127.0.0.1:6432".parse().unwrap()
     }
 
@@ -225,7 +240,7 @@ mod tests {
         let check = |text: &str, described: &str, through: &str| {
             let url: DatabaseUrl = text.parse().unwrap();
             assert_eq!(url.describe(), described, "{text}");
-            assert_eq!(url.through(proxy()), through, "{text}");
+            assert_eq!(url.through(&proxy()), through, "{text}");
         };
         check("postgres://db/app", "db:5432/app", "postgres://127.0.0.1:6432/app");
         check("postgres://u:p%40ss@db:5433/app", "db:5433/app", "postgres://u:p%40ss@127.0.0.1:6432/app");
@@ -252,6 +267,23 @@ mod tests {
     }
 
     #[test]
+    fn a_unix_socket_is_named_by_directory_and_port() {
+        let proxy: ListenAddr = "/run/txray/.s.PGSQL.6432".parse().unwrap();
+        let check = |text: &str, through: &str| {
+            let url: DatabaseUrl = text.parse().unwrap();
+            let found = url.through(&proxy);
+            assert_eq!(found, through);
+            assert_eq!(found.parse::<DatabaseUrl>().unwrap().upstream().to_string(), "/run/txray/.s.PGSQL.6432");
+        };
+        check("postgres://u:p@db/app?a=b", "postgres://u:p@/app?host=%2Frun%2Ftxray&port=6432&a=b");
+        check("postgres://db", "postgres:///?host=%2Frun%2Ftxray&port=6432");
+        check("host=db user=u", "postgres://u@/?host=%2Frun%2Ftxray&port=6432");
+        let variables = "postgres://db/app".parse::<DatabaseUrl>().unwrap().environment(&proxy);
+        assert!(variables.contains(&("PGHOST", Some("/run/txray".to_owned()))));
+        assert!(variables.contains(&("PGPORT", Some("6432".to_owned()))));
+    }
+
+    #[test]
     fn what_is_no_connection_string_is_refused_without_quoting_it() {
         for text in ["mysql://u:s3cr3t@db/app", "postgres://u:s3cr3t@db:port/app", "s3cr3t"] {
             let error = text.parse::<DatabaseUrl>().unwrap_err();
@@ -264,7 +296,7 @@ mod tests {
     #[test]
     fn libpq_finds_the_proxy() {
         let url: DatabaseUrl = "postgres://u:p%40@db:5433/app".parse().unwrap();
-        let variables = url.environment(proxy());
+        let variables = url.environment(&proxy());
         let value = |name| variables.iter().find(|(other, _)| *other == name).and_then(|(_, value)| value.as_deref());
         assert_eq!(value("DATABASE_URL"), Some("postgres://u:p%40@127.0.0.1:6432/app"));
         assert_eq!((value("PGHOST"), value("PGPORT")), (Some("127.0.0.1"), Some("6432")));

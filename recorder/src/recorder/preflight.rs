@@ -10,13 +10,17 @@ use super::application;
 use super::config::RecorderConfig;
 use super::database_url::DatabaseUrl;
 use crate::error::RecorderError;
-use crate::http::listener::bind;
+use crate::pg::sockets::Listener;
 
 /// Checks the configuration, the ports, the program and the databases.
 pub(super) async fn check(config: &RecorderConfig) -> Result<(), RecorderError> {
     config.validate()?;
     for (flag, listen) in config.listeners() {
-        drop(bind(flag, listen).await?);
+        drop(Listener::bind(&listen).await.map_err(|source| RecorderError::Listen {
+            purpose: flag,
+            address: listen.to_string(),
+            source,
+        })?);
     }
     if let Some(command) = &config.command {
         application::check_program(command)?;

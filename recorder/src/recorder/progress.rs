@@ -1,7 +1,6 @@
 //! What a user is told while recording.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ pub enum Progress {
         /// What it stands before: `HTTP`, `PostgreSQL`, `outbound calls`.
         what: &'static str,
         /// Where.
-        listen: SocketAddr,
+        listen: String,
         /// Where it forwards to; none for outbound calls.
         upstream: Option<String>,
     },
