@@ -89,7 +89,7 @@ impl Recorder {
     /// The connection string that leads to the database of that number through its proxy.
     pub fn pg_url(&self, index: usize) -> Option<String> {
         let pair = self.config.pg.get(index)?;
-        Some(pair.url.through(self.borders.pg.get(index)?))
+        Some(pair.url.through(self.borders.pg.get(index)?.clone()))
     }
 
     /// Where the egress proxy listens.
@@ -110,7 +110,6 @@ impl Recorder {
 
     /// Ends the recording in order: the proxies let what is under way end, change capture catches up, the trace is completed.
     pub async fn stop(mut self) -> Result<RecordSummary, RecorderError> {
-        self.config.tell(Progress::Stopping);
         self.proxies.stop(&self.hurry).await;
         self.borders.stop_captures(self.config.limits.capture_stop).await;
         self.config.tell(Progress::Sealing);

@@ -22,6 +22,12 @@ pub enum ListenAddr {
     Unix(PathBuf),
 }
 
+impl From<SocketAddr> for ListenAddr {
+    fn from(address: SocketAddr) -> Self {
+        ListenAddr::Tcp(address)
+    }
+}
+
 impl fmt::Display for ListenAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -35,7 +35,7 @@ pub(super) type Variable = (&'static str, Option<String>);
 
 /// What leads the application to the proxies. `NO_PROXY` stays as it is.
 pub(super) fn environment(pg: Option<(&DatabaseUrl, &ListenAddr)>, egress: Option<SocketAddr>) -> Vec<Variable> {
-    let mut variables = pg.map(|(url, proxy)| url.environment(proxy)).unwrap_or_default();
+    let mut variables = pg.map(|(url, proxy)| url.environment(proxy.clone())).unwrap_or_default();
     if let Some(egress) = egress {
         for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"] {
             variables.push((name, Some(format!("http://{egress}"))));

@@ -97,7 +97,8 @@ impl DatabaseUrl {
     }
 
     /// The connection string that the application gets: everything as given, but the proxy's address.
-    pub fn through(&self, proxy: &ListenAddr) -> String {
+    pub fn through(&self, proxy: impl Into<ListenAddr>) -> String {
+        let proxy = &proxy.into();
         let Some((scheme, rest)) = self.text.split_once("://") else { return self.words_as_url(proxy) };
         let (base, parameters) = split_query(rest);
         let (authority, path) = base.split_at(base.find('/').unwrap_or(base.len()));
@@ -123,10 +124,11 @@ impl DatabaseUrl {
     }
 
     /// Environment variables by which libpq and its kin find the proxy: name, and value or none to unset it.
-    pub fn environment(&self, proxy: &ListenAddr) -> Vec<(&'static str, Option<String>)> {
+    pub fn environment(&self, proxy: impl Into<ListenAddr>) -> Vec<(&'static str, Option<String>)> {
+        let proxy = &proxy.into();
         let (host, port) = host_and_port(proxy);
         let mut variables = vec![
-            ("DATABASE_URL", Some(self.through(proxy))),
+            ("DATABASE_URL", Some(self.through(proxy.clone()))),
             ("PGHOST", Some(host)),
             ("PGPORT", Some(port.to_string())),
             // Either would lead past the proxy.
@@ -240,7 +242,7 @@ mod tests {
         let check = |text: &str, described: &str, through: &str| {
             let url: DatabaseUrl = text.parse().unwrap();
             assert_eq!(url.describe(), described, "{text}");
-            assert_eq!(url.through(&proxy()), through, "{text}");
+            assert_eq!(url.through(proxy()), through, "{text}");
         };
         check("postgres://db/app", "db:5432/app", "postgres://127.0.0.1:6432/app");
         check("postgres://u:p%40ss@db:5433/app", "db:5433/app", "postgres://u:p%40ss@127.0.0.1:6432/app");
@@ -271,14 +273,14 @@ mod tests {
         let proxy: ListenAddr = "/run/txray/.s.PGSQL.6432".parse().unwrap();
         let check = |text: &str, through: &str| {
             let url: DatabaseUrl = text.parse().unwrap();
-            let found = url.through(&proxy);
+            let found = url.through(proxy.clone());
             assert_eq!(found, through);
             assert_eq!(found.parse::<DatabaseUrl>().unwrap().upstream().to_string(), "/run/txray/.s.PGSQL.6432");
         };
         check("postgres://u:p@db/app?a=b", "postgres://u:p@/app?host=%2Frun%2Ftxray&port=6432&a=b");
         check("postgres://db", "postgres:///?host=%2Frun%2Ftxray&port=6432");
         check("host=db user=u", "postgres://u@/?host=%2Frun%2Ftxray&port=6432");
-        let variables = "postgres://db/app".parse::<DatabaseUrl>().unwrap().environment(&proxy);
+        let variables = "postgres://db/app".parse::<DatabaseUrl>().unwrap().environment(proxy);
         assert!(variables.contains(&("PGHOST", Some("/run/txray".to_owned()))));
         assert!(variables.contains(&("PGPORT", Some("6432".to_owned()))));
     }
@@ -296,7 +298,7 @@ mod tests {
     #[test]
     fn libpq_finds_the_proxy() {
         let url: DatabaseUrl = "postgres://u:p%40@db:5433/app".parse().unwrap();
-        let variables = url.environment(&proxy());
+        let variables = url.environment(proxy());
         let value = |name| variables.iter().find(|(other, _)| *other == name).and_then(|(_, value)| value.as_deref());
         assert_eq!(value("DATABASE_URL"), Some("postgres://u:p%40@127.0.0.1:6432/app"));
         assert_eq!((value("PGHOST"), value("PGPORT")), (Some("127.0.0.1"), Some("6432")));

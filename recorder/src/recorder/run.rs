@@ -33,6 +33,7 @@ pub async fn record(config: RecorderConfig, shutdown: CancellationToken) -> Resu
         Some(_) => None,
         None => {
             asked.cancelled().await;
+            recorder.config.tell(Progress::Stopping);
             None
         }
     };
@@ -50,6 +51,7 @@ async fn run_application(
     let ended = tokio::select! {
         ended = application.wait() => ended,
         () = asked.cancelled() => {
+            recorder.config.tell(Progress::Stopping);
             let grace = recorder.config.limits.application_stop;
             application.stop(grace, &recorder.hurry).await
         }
