@@ -44,7 +44,9 @@ pub struct Scope {
 
 /// The rows that events give. Order within the events matters only where they contradict each other: the last one holds.
 pub fn ingest(events: impl IntoIterator<Item = Event>, scope: Scope) -> Tables {
-    let log = collect::collect(events);
+    let mut log = collect::collect(events);
+    // The bulk of a first log: moved, not copied, into its rows.
+    let base_rows = std::mem::take(&mut log.base_rows);
     let mut tables = Tables::default();
     records::fill(&log, scope, &mut tables);
     let relations = relations::Relations::new(&log);
@@ -65,7 +67,7 @@ pub fn ingest(events: impl IntoIterator<Item = Event>, scope: Scope) -> Tables {
     transactions::fill(&known, scope, &mut tables);
     statements::fill(&known, &mut tables);
     reads::fill(&log, &relations, &origins, &mut tables);
-    changes::fill(&log, &relations, &commits, &links, &mut tables);
+    changes::fill(&log, base_rows, &relations, &commits, &links, &mut tables);
     tables
 }
 

@@ -10,9 +10,16 @@ use crate::event::{BaseRows, ChangeOp, RowChange, RowChanges};
 use crate::ids::{Lsn, StatementId, TransactionId, Xid};
 
 /// Fills `row_changes`, sorted by (source, relation, key hash, commit position, ordinal), and `commits`.
-pub(super) fn fill(log: &Log, relations: &Relations<'_>, commits: &Commits<'_>, links: &Links, tables: &mut Tables) {
+pub(super) fn fill(
+    log: &Log,
+    base_rows: Vec<BaseRows>,
+    relations: &Relations<'_>,
+    commits: &Commits<'_>,
+    links: &Links,
+    tables: &mut Tables,
+) {
     let mut rows = Vec::new();
-    for base in &log.base_rows {
+    for base in base_rows {
         push_base(&mut rows, base, relations);
     }
     for changes in &log.row_changes {
@@ -45,11 +52,11 @@ pub(super) fn fill(log: &Log, relations: &Relations<'_>, commits: &Commits<'_>, 
         .collect();
 }
 
-fn push_base(rows: &mut Vec<RowChangeRow>, base: &BaseRows, relations: &Relations<'_>) {
+fn push_base(rows: &mut Vec<RowChangeRow>, base: BaseRows, relations: &Relations<'_>) {
     let described = relations.get(base.source, base.relation, base.version);
     let snapshot = base.snapshot.to_string();
-    for (ordinal, row) in (base.first_ordinal..).zip(&base.rows) {
-        let key = key(described, row);
+    for (ordinal, row) in (base.first_ordinal..).zip(base.rows) {
+        let key = key(described, &row);
         rows.push(RowChangeRow {
             source: base.source,
             relation_id: base.relation,
@@ -58,7 +65,7 @@ fn push_base(rows: &mut Vec<RowChangeRow>, base: &BaseRows, relations: &Relation
             key,
             op: "base",
             old_values: None,
-            new_values: Some(row.clone()),
+            new_values: Some(row),
             xid: Xid(0),
             commit_lsn: Lsn(0),
             ordinal,

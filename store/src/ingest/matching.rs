@@ -158,14 +158,18 @@ impl<'a> Finder<'a> {
         if places.len() > MOST_CANDIDATES {
             return Vec::new();
         }
-        places
+        let mut candidates: Vec<Candidate> = places
             .iter()
             .filter_map(|place| {
                 let fit = evidence.fit(self.commits.at(*place), places.len() > 1 || !definite)?;
                 let rank = (fit.values, fit.agreement, near(*place));
                 (definite || fit.proven).then_some(Candidate { commit: *place, rank, doubtful: fit.contradicted })
             })
-            .collect()
+            .collect();
+        // Where one holds nearly all of the values, those that hold hardly any are out of the question.
+        let most = candidates.iter().map(|candidate| candidate.rank.0).max().unwrap_or(0);
+        candidates.retain(|candidate| candidate.rank.0 + 2 >= most);
+        candidates
     }
 
     /// A snapshot taken before the transaction wrote, hence before it had an id: every id below its `xmax` is another's.
