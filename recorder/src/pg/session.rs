@@ -4,6 +4,7 @@
 //! Pure: messages and times come in, events go out. It never decides what is forwarded, except for what it asks itself
 //! ([`inject`]). What it cannot follow makes it *blind*: it records a gap and watches no more.
 
+mod answers;
 mod attribution;
 mod backend;
 mod frontend;
@@ -174,7 +175,7 @@ impl Session {
 
     /// Whether the server waits for the client: everything sent was answered up to its ReadyForQuery.
     pub fn is_idle(&self) -> bool {
-        self.phase == Phase::Running && self.queue.is_empty() && !self.batch_open && !self.copy_in
+        self.phase == Phase::Running && self.queue.is_empty() && !self.batch_open && !self.copy_in && !self.is_asking()
     }
 
     /// Gives up following the session. What was in flight is recorded as far as it is known.

@@ -194,9 +194,11 @@ async fn the_clients_process_is_found() {
     let unix = ListenAddr::Unix(directory.path().join(".s.PGSQL.5432"));
     let tcp = server.proxy(Mode::Inject).await;
     let unix = Proxy::start_at(unix, server.upstream(), Mode::Inject, None).await;
-    for proxy in [tcp, unix] {
+    for mut proxy in [tcp, unix] {
         let client = proxy.client().await;
         client.batch_execute("select 1").await.expect("a query");
+        // Whoever is gone is not found.
+        proxy.statement("select 1").await;
         let recorded = proxy.finish().await;
         let session = recorded.sessions()[0];
         assert_eq!(session.client_pid, Some(std::process::id()), "{}", session.peer);

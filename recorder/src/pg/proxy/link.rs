@@ -60,8 +60,13 @@ impl Side {
 
     /// Writes what the connection takes at once, and queues the rest. A failure shows at the next turn.
     pub(super) async fn send(&mut self, bytes: &[u8]) {
+        if !self.outbound.is_empty() {
+            // What is queued goes first, in one write with this.
+            self.queue(bytes);
+            return self.push().await;
+        }
         let mut written = 0;
-        if self.outbound.is_empty() && !self.write_ended {
+        if !self.write_ended {
             poll_fn(|cx| {
                 if let Poll::Ready(Ok(count)) = Pin::new(&mut self.stream).poll_write(cx, bytes) {
                     written = count;

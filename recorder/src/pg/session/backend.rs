@@ -196,10 +196,11 @@ impl Session {
     fn begin_next_command(&mut self) {
         let Some(Work::Query { running, .. }) = self.queue.front() else { return };
         let declared = self.attribution.declared(&running.sql);
-        let snapshot = self.asking.snapshot_for(&running.sql, TransactionStatus::Idle);
+        let (snapshot, asked) = self.asking.snapshot_for(&running.sql, TransactionStatus::Idle);
         if let Some(Work::Query { running, .. }) = self.queue.front_mut() {
             running.declared = declared;
             running.snapshot = snapshot;
+            running.asked = asked;
         }
     }
 
@@ -248,13 +249,14 @@ impl Session {
         self.copy_in = false;
         match self.queue.front_mut() {
             None => {}
-            Some(Work::Query { commands, whole, running }) => {
-                let next = Draft::new(running.started, running.protocol, Arc::clone(whole));
-                let mut ended = std::mem::replace(running.as_mut(), next);
-                if commands.len() > 1 && ended.command_index == 0 && error.sqlstate == SYNTAX_ERROR {
-                    ended.sql = Arc::clone(whole);
+            // Only their ReadyForQuery is still to come.
+            Some(work @ Work::Query { .. }) => {
+                if let Work::Query { commands, whole, running: mut ended } = std::mem::replace(work, Work::Sync) {
+                    if commands.len() > 1 && ended.command_index == 0 && error.sqlstate == SYNTAX_ERROR {
+                        ended.sql = whole;
+                    }
+                    self.finish_statement(*ended, None, Some(error.clone()), now, out);
                 }
-                self.finish_statement(ended, None, Some(error.clone()), now, out);
             }
             Some(work @ Work::Call(_)) => {
                 if let Work::Call(draft) = std::mem::replace(work, Work::Sync) {
@@ -312,7 +314,10 @@ impl Session {
             _ => None,
         });
         match executed {
-            Some(executed) => Draft { snapshot: executed.snapshot, declared: executed.declared, ..draft },
+            Some(executed) => {
+                let Draft { snapshot, asked, declared, .. } = *executed;
+                Draft { snapshot, asked, declared, ..draft }
+            }
             None => self.begin(draft),
         }
     }

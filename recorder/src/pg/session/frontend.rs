@@ -179,7 +179,7 @@ impl Session {
     /// Notes what is known of a statement when it is sent.
     pub(super) fn begin(&mut self, mut draft: Draft) -> Draft {
         draft.declared = self.attribution.declared(&draft.sql);
-        draft.snapshot = self.asking.snapshot_for(&draft.sql, self.status);
+        (draft.snapshot, draft.asked) = self.asking.snapshot_for(&draft.sql, self.status);
         draft
     }
 }

@@ -1,7 +1,7 @@
 //! Asking a session for its snapshot and transaction id, so that the application does not notice.
 //!
-//! The questions are fast-path calls of the proxy's own. They are put only while the session is idle, each has its own
-//! ReadyForQuery, and their answers are taken out of the stream. The rules, each of which was learned from a way in
+//! The questions are fast-path calls of the proxy's own. They are put only while the session is idle, ahead of the client's
+//! batch; each has its own ReadyForQuery, and their answers are taken out of the stream. The rules, each of which was learned from a way in
 //! which asking can change what an application sees:
 //!
 //! - never within a batch of the client's, never in a failed block, never while a cancel request is on its way;
@@ -14,17 +14,14 @@
 use std::collections::VecDeque;
 
 use txray_store::event::{GapKind, Isolation, SnapshotRecord, SnapshotUnknown};
-use txray_store::ids::{Oid, Xid};
+use txray_store::ids::Oid;
 use txray_store::snapshot::PgSnapshot;
 use txray_store::time::Timestamp;
 
-use super::settings;
 use super::sql::{SnapshotUse, Sql};
 use super::{Output, Session};
-use crate::pg::wire::backend::{self, Backend, TransactionStatus};
-use crate::pg::wire::cursor::Cursor;
+use crate::pg::wire::backend::TransactionStatus;
 use crate::pg::wire::frontend::{self, Argument, Frontend, FunctionCall};
-use crate::pg::wire::server_error::ErrorFields;
 use txray_store::event::Format;
 
 /// `pg_current_snapshot()`.
@@ -35,7 +32,7 @@ const CURRENT_XACT_ID_IF_ASSIGNED: Oid = Oid(5060);
 const CURRENT_SETTING: Oid = Oid(2077);
 
 /// How often in a row a question may fail outside a block before no more are put.
-const FAILURES_MAX: u32 = 3;
+pub(super) const FAILURES_MAX: u32 = 3;
 
 /// Whether the proxy may ask on the application's sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,23 +72,25 @@ pub enum Disposition {
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one session")]
 pub(crate) struct Asking {
-    mode: Mode,
+    pub(super) mode: Mode,
     /// Whether the session start's questions were put.
-    started: bool,
-    stopped: bool,
-    failures: u32,
-    outstanding: VecDeque<Question>,
+    pub(super) started: bool,
+    pub(super) stopped: bool,
+    pub(super) failures: u32,
+    pub(super) outstanding: VecDeque<Question>,
     /// Whether the question in front has failed.
-    front_failed: bool,
-    asked_at: Timestamp,
+    pub(super) front_failed: bool,
+    pub(super) asked_at: Timestamp,
     /// The snapshot asked for ahead of the client's batch, until a statement of it takes it.
-    before: Option<(PgSnapshot, Timestamp)>,
+    pub(super) before: Option<(PgSnapshot, Timestamp)>,
+    /// Whether the batch's first statement that takes a snapshot may claim what was asked for.
+    pub(super) claimable: bool,
     /// Whether it is settled what is asked ahead of the coming batch.
-    settled: bool,
+    pub(super) settled: bool,
     /// `default_transaction_read_only`: with SERIALIZABLE and DEFERRABLE defaults a question would wait.
-    default_read_only: bool,
+    pub(super) default_read_only: bool,
     /// The error by which a question broke the client's block: it stands in for the next "current transaction is aborted".
-    displaced_error: Option<Vec<u8>>,
+    pub(super) displaced_error: Option<Vec<u8>>,
 }
 
 impl Asking {
@@ -105,6 +104,7 @@ impl Asking {
             front_failed: false,
             asked_at: Timestamp::default(),
             before: None,
+            claimable: false,
             settled: false,
             default_read_only: false,
             displaced_error: None,
@@ -127,6 +127,7 @@ impl Asking {
     /// The client's batch has ended.
     pub(crate) fn batch_ended(&mut self) {
         self.before = None;
+        self.claimable = false;
     }
 
     /// Nothing (more) is asked ahead of the coming batch.
@@ -142,22 +143,29 @@ impl Asking {
         self.mode == Mode::Inject && !self.stopped
     }
 
-    /// What is known of a statement's snapshot when it is sent.
-    pub(crate) fn snapshot_for(&mut self, sql: &Sql, status: TransactionStatus) -> SnapshotRecord {
+    /// What is known of a statement's snapshot when it is sent, and whether the answer to the question ahead of it will
+    /// tell.
+    pub(crate) fn snapshot_for(&mut self, sql: &Sql, status: TransactionStatus) -> (SnapshotRecord, bool) {
         let unknown = if sql.snapshot == SnapshotUse::Never {
             SnapshotUnknown::TakesNone
         } else if self.mode == Mode::Observe {
             SnapshotUnknown::Observing
+        } else if std::mem::take(&mut self.claimable) {
+            return (SnapshotRecord::Unknown(SnapshotUnknown::Refused), true);
         } else if self.stopped {
             SnapshotUnknown::Refused
         } else if status == TransactionStatus::Failed {
             SnapshotUnknown::FailedTransaction
-        } else if let Some((snapshot, asked_at)) = self.before.take() {
-            return SnapshotRecord::Before { snapshot, asked_at };
         } else {
             SnapshotUnknown::Pipelined
         };
-        SnapshotRecord::Unknown(unknown)
+        (SnapshotRecord::Unknown(unknown), false)
+    }
+
+    /// The answer to the question ahead of the batch, for the statement that claimed it.
+    pub(crate) fn claimed(&mut self) -> Option<SnapshotRecord> {
+        let (snapshot, asked_at) = self.before.take()?;
+        Some(SnapshotRecord::Before { snapshot, asked_at })
     }
 }
 
@@ -170,6 +178,13 @@ impl Session {
     /// Whether questions of the proxy's own are outstanding.
     pub fn is_asking(&self) -> bool {
         !self.asking.outstanding.is_empty()
+    }
+
+    /// Whether what the client sends must wait: until the opening questions are answered it is not known what may be asked.
+    /// Later questions need no waiting. They travel ahead of the client's batch in the same bytes; the server deals with one
+    /// after the other, each to its own ReadyForQuery.
+    pub fn holds_client(&self) -> bool {
+        self.is_asking() && (!self.announced || self.asking.outstanding.front() == Some(&Question::FailBlock))
     }
 
     /// Questions to put when the server is ready for the first time. Asking for everything once, outside any
@@ -190,6 +205,13 @@ impl Session {
         self.announce();
         self.flush(out);
         &[]
+    }
+
+    /// The opening questions could not be put: the session goes on without any.
+    pub fn open_without_questions(&mut self, now: Timestamp, out: &mut Output<'_>) {
+        self.stop_asking("a cancel request came before the session began", now);
+        self.announce();
+        self.flush(out);
     }
 
     /// Questions to put ahead of a batch that will run these statements. The session is idle.
@@ -235,137 +257,16 @@ impl Session {
         questions
     }
 
-    /// Puts questions: appends the messages to send. The session is idle; until [`Session::is_asking`] says no, nothing of the
-    /// client's may be sent.
+    /// Puts questions: appends the messages to send. The session is idle, and the client's batch follows at once unless
+    /// [`Session::holds_client`].
     pub fn ask(&mut self, questions: &[Question], now: Timestamp, bytes: &mut Vec<u8>) {
         self.asking.asked_at = now;
         self.asking.settled = true;
         self.asking.before = None;
+        self.asking.claimable = questions.contains(&Question::Snapshot);
         for question in questions {
             self.asking.outstanding.push_back(*question);
             frontend::encode(&Frontend::FunctionCall(question.call()), bytes);
-        }
-    }
-
-    /// What becomes of a whole message of the server. Answers to questions are followed here; the client's messages are
-    /// not, [`Session::backend`] does that.
-    pub fn disposition(&mut self, kind: u8, payload: &[u8], now: Timestamp, out: &mut Output<'_>) -> Disposition {
-        if !self.is_asking() {
-            return self.displaced(kind, payload);
-        }
-        match kind {
-            b'V' => {
-                self.take_answer(payload, now);
-                Disposition::Swallow
-            }
-            b'E' => {
-                let error = ErrorFields::decode(payload).unwrap_or_default().to_error();
-                if matches!(error.severity.as_str(), "FATAL" | "PANIC") {
-                    return Disposition::Forward;
-                }
-                let meant = self.asking.outstanding.front() == Some(&Question::FailBlock);
-                if self.status == TransactionStatus::InBlock && self.asking.displaced_error.is_none() && !meant {
-                    let mut message = Vec::new();
-                    crate::pg::wire::encode::message(&mut message, b'E', |out| out.extend_from_slice(payload));
-                    self.asking.displaced_error = Some(message);
-                }
-                self.asking.front_failed = true;
-                if error.sqlstate == "42501" {
-                    self.stop_asking("the role may not call the functions that tell a session's snapshot", now);
-                }
-                Disposition::Swallow
-            }
-            b'N' => Disposition::Swallow,
-            b'Z' => {
-                if let Ok(Backend::ReadyForQuery(status)) = backend::decode(kind, payload) {
-                    self.question_ended(status, now, out);
-                }
-                Disposition::Swallow
-            }
-            _ => Disposition::Forward,
-        }
-    }
-
-    /// The error of a question stands in for the client's "current transaction is aborted".
-    fn displaced(&mut self, kind: u8, payload: &[u8]) -> Disposition {
-        let aborted = || ErrorFields::decode(payload).is_ok_and(|error| error.get(b'C') == Some(b"25P02"));
-        match kind {
-            b'E' if aborted() => self.asking.displaced_error.take().map_or(Disposition::Forward, Disposition::Replace),
-            b'Z' => {
-                self.asking.displaced_error = None;
-                Disposition::Forward
-            }
-            _ => Disposition::Forward,
-        }
-    }
-
-    fn take_answer(&mut self, payload: &[u8], now: Timestamp) {
-        let Some(question) = self.asking.outstanding.front().copied() else { return };
-        let value = Cursor::new(payload).value().ok().flatten();
-        let text = value.and_then(|value| std::str::from_utf8(value).ok());
-        let understood = match question {
-            Question::DefaultIsolation => {
-                let isolation = text.and_then(settings::isolation);
-                if let Some(isolation) = isolation {
-                    self.transactions.set_initial(isolation);
-                }
-                isolation.is_some()
-            }
-            Question::Snapshot => {
-                let snapshot = text.and_then(|text| text.parse::<PgSnapshot>().ok());
-                let understood = snapshot.is_some();
-                if let Some(snapshot) = snapshot {
-                    self.take_snapshot(snapshot);
-                }
-                understood
-            }
-            Question::Xid => {
-                let xid = value.and_then(|value| value.try_into().ok()).map(|bytes| Xid(u64::from_be_bytes(bytes)));
-                if let (Some(open), Some(_)) = (&mut self.transactions.open, xid) {
-                    open.xid = xid;
-                }
-                true
-            }
-            Question::FailBlock => true,
-        };
-        if !understood {
-            self.stop_asking("the server answers in a form that is not understood", now);
-        }
-    }
-
-    fn take_snapshot(&mut self, snapshot: PgSnapshot) {
-        match &mut self.transactions.open {
-            Some(open) if open.isolation != Isolation::ReadCommitted => open.snapshot = Some(snapshot),
-            _ => self.asking.before = Some((snapshot, self.asking.asked_at)),
-        }
-    }
-
-    fn question_ended(&mut self, status: TransactionStatus, now: Timestamp, out: &mut Output<'_>) {
-        let question = self.asking.outstanding.pop_front();
-        let failed = std::mem::take(&mut self.asking.front_failed);
-        self.status = status;
-        if status == TransactionStatus::Failed {
-            self.transactions.ready_inside(true);
-            self.stop_asking("a question failed within a transaction block", now);
-        } else if failed {
-            self.asking.failures += 1;
-            if question == Some(Question::DefaultIsolation) {
-                self.stop_asking("the session's default isolation level could not be asked for", now);
-            } else if self.asking.failures >= FAILURES_MAX {
-                self.stop_asking("questions failed repeatedly", now);
-            } else if self.asking.is_on() {
-                self.gap(GapKind::SnapshotsOff, "a question failed outside a transaction block", 1, now);
-            }
-        } else {
-            self.asking.failures = 0;
-        }
-        if self.asking.outstanding.is_empty() && !self.announced {
-            self.asking.before = None;
-            self.asking.settled = false;
-            self.announce();
-        }
-        if self.asking.outstanding.is_empty() {
-            self.flush(out);
         }
     }
 

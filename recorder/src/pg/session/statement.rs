@@ -25,6 +25,8 @@ impl Session {
         let sql = std::sync::Arc::clone(&draft.sql);
         let failed = error.is_some();
         let id = out.ids.statement();
+        let answer = if draft.asked { self.asking.claimed() } else { None };
+        let snapshot = answer.unwrap_or(draft.snapshot);
         let open = self.transactions.current(draft.started, out.ids);
         open.statement_count += 1;
         let (parameters, columns) = match &draft.portal {
@@ -52,7 +54,7 @@ impl Session {
             command_tag: tag.clone(),
             result,
             error,
-            snapshot: settled_snapshot(draft.snapshot, &sql, open),
+            snapshot: settled_snapshot(snapshot, &sql, open),
             xid: open.xid,
             declared: draft.declared,
             copy_bytes: draft.copy_bytes,

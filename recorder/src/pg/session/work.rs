@@ -21,6 +21,8 @@ pub(crate) struct Draft {
     /// Arguments of a fast-path call.
     pub(crate) arguments: Vec<Parameter>,
     pub(crate) snapshot: SnapshotRecord,
+    /// Whether the answer to the question ahead of its batch replaces `snapshot`.
+    pub(crate) asked: bool,
     pub(crate) declared: Option<Declared>,
     pub(crate) rows: RowCollector,
     pub(crate) copy_bytes: u64,
@@ -37,6 +39,7 @@ impl Draft {
             portal: None,
             arguments: Vec::new(),
             snapshot: SnapshotRecord::Unknown(SnapshotUnknown::Pipelined),
+            asked: false,
             declared: None,
             rows: RowCollector::default(),
             copy_bytes: 0,

@@ -27,7 +27,7 @@ impl Relay {
 
     /// Forwards what the client sent, or holds it while something comes first.
     pub(super) async fn release(&mut self, now: Timestamp) {
-        while !self.link.client.inbound.is_empty() && !self.session.is_asking() {
+        while !self.link.client.inbound.is_empty() && !self.session.holds_client() {
             if self.refusing.is_some() {
                 if !self.drop_refused().await {
                     return;
@@ -43,9 +43,7 @@ impl Relay {
                         continue;
                     }
                     LookAhead::Ask(questions) => {
-                        if self.ask(&questions, now).await {
-                            return;
-                        }
+                        self.ask(&questions, now);
                     }
                     LookAhead::Pass => {}
                 }
@@ -109,8 +107,8 @@ impl Relay {
         self.link.client.send(&bytes).await;
     }
 
-    /// Puts questions, unless a cancel request is on its way.
-    pub(super) async fn ask(&mut self, questions: &[Question], now: Timestamp) -> bool {
+    /// Queues questions, unless a cancel request is on its way. They go out with what is sent next.
+    pub(super) fn ask(&mut self, questions: &[Question], now: Timestamp) -> bool {
         if let Some((_, gate)) = &self.gate
             && !gate.try_ask()
         {
@@ -118,7 +116,7 @@ impl Relay {
         }
         let mut bytes = Vec::new();
         self.session.ask(questions, now, &mut bytes);
-        self.link.server.send(&bytes).await;
+        self.link.server.queue(&bytes);
         true
     }
 
@@ -168,9 +166,9 @@ impl Relay {
                 if self.session.status() == TransactionStatus::InBlock {
                     // The answer follows when the block has failed.
                     self.refusal_due = Some(error);
-                    if !self.ask(&[Question::FailBlock], Timestamp::now()).await
-                        && let Some(error) = self.refusal_due.take()
-                    {
+                    let asked = self.ask(&[Question::FailBlock], Timestamp::now());
+                    self.link.server.push().await;
+                    if !asked && let Some(error) = self.refusal_due.take() {
                         self.answer_refusal(&error).await;
                     }
                 } else {

@@ -53,22 +53,28 @@ impl Relay {
             self.link.client.send(&bytes).await;
             return;
         }
-        let watched = self.session.is_starting() || self.session.watches_answers() || self.shared.hooks.is_some();
-        let followed = if watched {
-            self.forward_watched(now).await
-        } else {
-            let mut bytes = take(&mut self.link.server.inbound);
-            self.link.client.send(&bytes).await;
-            let followed = self.follow_server(&bytes, now);
-            bytes.clear();
-            self.link.server.inbound = bytes;
-            followed
-        };
+        let followed =
+            if self.watches_messages() { self.forward_watched(now).await } else { self.forward_from_server(now).await };
         if let Err(error) = followed {
             self.give_up(GapKind::Undecodable, &format!("the server's stream: {error}"), now);
             let bytes = take(&mut self.link.server.inbound);
             self.link.client.send(&bytes).await;
         }
+    }
+
+    /// Whether each message is looked at before it is forwarded.
+    fn watches_messages(&self) -> bool {
+        self.session.is_starting() || self.session.watches_answers() || self.shared.hooks.is_some()
+    }
+
+    /// Sends everything that came, then follows it.
+    async fn forward_from_server(&mut self, now: Timestamp) -> Result<(), WireError> {
+        let mut bytes = take(&mut self.link.server.inbound);
+        self.link.client.send(&bytes).await;
+        let followed = self.follow_server(&bytes, now);
+        bytes.clear();
+        self.link.server.inbound = bytes;
+        followed
     }
 
     /// Follows bytes that were forwarded.
@@ -100,11 +106,12 @@ impl Relay {
     /// Forwards message by message, as each is dealt with.
     async fn forward_watched(&mut self, now: Timestamp) -> Result<(), WireError> {
         let asking = self.session.is_asking();
-        loop {
-            let inbound = &self.link.server.inbound;
-            if inbound.is_empty() {
+        while !self.link.server.inbound.is_empty() {
+            if !self.watches_messages() {
+                self.forward_from_server(now).await?;
                 break;
             }
+            let inbound = &self.link.server.inbound;
             if !self.from_server.at_border() || self.passes_unseen()? {
                 self.forward_piece(now)?;
                 continue;
@@ -202,8 +209,14 @@ impl Relay {
         }
         self.link.client.queue(message);
         self.link.client.push().await;
-        if !questions.is_empty() && !self.ask(questions, now).await {
-            tracing::debug!("a cancel request came before the session began");
+        if questions.is_empty() {
+            return;
+        }
+        if self.ask(questions, now) {
+            self.link.server.push().await;
+        } else {
+            let mut out = Output { ids: self.shared.sink.ids(), events: &mut self.recorder.events };
+            self.session.open_without_questions(now, &mut out);
         }
     }
 

@@ -87,7 +87,7 @@ impl Player {
 
     /// Does with the client's bytes what the proxy does.
     fn release(&mut self) {
-        while !self.held.is_empty() && !self.session.is_asking() {
+        while !self.held.is_empty() && !self.session.holds_client() {
             if self.session.is_idle() {
                 match self.session.look_ahead(&self.held, false) {
                     LookAhead::Wait => return self.lines.push("wait".to_owned()),
@@ -99,7 +99,6 @@ impl Player {
                     LookAhead::Ask(questions) => {
                         self.lines.push(format!("ask {questions:?}"));
                         self.session.ask(&questions, self.now, &mut Vec::new());
-                        return;
                     }
                     LookAhead::Pass => {}
                 }
