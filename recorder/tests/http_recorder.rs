@@ -132,7 +132,7 @@ async fn a_database_is_captured_while_its_clients_go_through_the_proxy() {
     let url = format!("postgres://postgres@/postgres?host={socket}&port={port}");
     run_sql(&url, "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 10)").await;
 
-    let pair: PgPair = format!("0={url}").parse().unwrap();
+    let pair: PgPair = format!("{}={url}", directory.path().display()).parse().unwrap();
     let mut config = RecorderConfig { pg: vec![pair], ..RecorderConfig::new(directory.path().join("t.txray")) };
     let told = listening(&mut config);
     let recorder = Recorder::start(config).await.unwrap();

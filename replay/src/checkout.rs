@@ -63,6 +63,8 @@ pub struct Material {
     pub sequences: Vec<SequenceValue>,
     /// Roles that the application connected as.
     pub users: Vec<String>,
+    /// In which respects the restored database may differ from the recorded one, in words.
+    pub warnings: Vec<String>,
 }
 
 /// Where a restore gets a relation's rows from: rows in order, each with the version of the relation's shape that it follows.
@@ -114,7 +116,7 @@ impl Checkout {
     ) -> Result<Checkout, ReplayError> {
         let recorded_major = material.server.version_number / 10_000;
         let binaries = PgBinaries::find(options.binaries.as_deref(), Some(recorded_major))?;
-        let mut summary = CheckoutSummary::default();
+        let mut summary = CheckoutSummary { warnings: material.warnings.clone(), ..CheckoutSummary::default() };
         if binaries.major() != recorded_major {
             summary.warnings.push(format!(
                 "the recorded server was PostgreSQL {recorded_major}, the checkout runs {}: plans, messages and OIDs may differ",

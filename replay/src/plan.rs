@@ -15,8 +15,9 @@ use txray_store::ids::{SessionId, StatementId, TransactionId, Xid};
 use txray_store::model::{StatementDetail, TransactionSummary};
 use txray_store::query::VisibleSet;
 use txray_store::snapshot::PgSnapshot;
+use txray_store::time::Timestamp;
 
-use crate::recorded::Recorded;
+use crate::recorded::{Neighbour, Recorded};
 
 pub use sequences::SequenceValueHint;
 
@@ -77,9 +78,8 @@ impl Plan {
             recorded.request.transactions.iter().map(|one| (one.summary.id, &one.summary)).collect();
         let own = own_xids(recorded, &summaries);
         let mut notes = notes(recorded, &summaries);
-        let snapshots: Vec<Option<PgSnapshot>> =
-            recorded.statements.iter().map(|statement| effective_snapshot(statement, &summaries)).collect();
-        let first = snapshots.iter().flatten().next();
+        let sights = sights(&recorded.statements, &summaries);
+        let first = sights.iter().flatten().find_map(|sight| sight.snapshot.as_ref());
         if first.is_none() && !recorded.statements.is_empty() {
             notes.push("no statement has a snapshot: the state at the request's start by wall time is used".to_owned());
         }
@@ -91,15 +91,15 @@ impl Plan {
         };
         let others = Others::new(recorded, &own, &start);
         let mut numbering = sequences::Numbering::default();
-        let steps = recorded.statements.iter().zip(snapshots).map(|(statement, snapshot)| Step {
+        let steps = recorded.statements.iter().zip(&sights).map(|(statement, sight)| Step {
             statement: statement.summary.id,
             session: statement.summary.session,
             transaction: statement.summary.transaction,
             exact: statement.summary.exact,
-            visible: snapshot.as_ref().map(|snapshot| others.visible_in(snapshot)).unwrap_or_default(),
-            ghosts: ghosts::beside(recorded, &others, statement, snapshot.as_ref(), &summaries),
+            visible: sight.as_ref().map(|sight| others.visible_in(recorded, sight)).unwrap_or_default(),
+            ghosts: ghosts::beside(recorded, &others, statement, sight.as_ref(), &summaries),
             sequences: numbering.before(recorded, statement),
-            snapshot,
+            snapshot: sight.as_ref().filter(|sight| sight.estimate.is_none()).and_then(|sight| sight.snapshot.clone()),
         });
         let steps: Vec<Step> = steps.collect();
         let transactions =
@@ -125,9 +125,64 @@ impl Others {
         Others { in_commit_order: others.into_iter().map(|(_, xid)| xid).collect() }
     }
 
-    fn visible_in(&self, snapshot: &PgSnapshot) -> Vec<Xid> {
-        self.in_commit_order.iter().copied().filter(|xid| snapshot.sees(*xid)).collect()
+    fn visible_in(&self, recorded: &Recorded, sight: &Sight) -> Vec<Xid> {
+        let seen = |xid: &Xid| recorded.neighbours.get(xid).is_some_and(|other| sight.sees(other));
+        self.in_commit_order.iter().copied().filter(seen).collect()
     }
+}
+
+/// What a statement saw, as far as it is known.
+#[derive(Debug, Clone)]
+struct Sight {
+    /// Its own snapshot; without one that of the statement before, which is a lower bound.
+    snapshot: Option<PgSnapshot>,
+    /// Only for a statement without a snapshot of its own.
+    estimate: Option<Estimate>,
+}
+
+/// What is known of a statement without a snapshot (a pipelined one is not asked for it).
+#[derive(Debug, Clone)]
+struct Estimate {
+    started: Timestamp,
+    upper: Option<PgSnapshot>,
+}
+
+impl Sight {
+    /// Whether the statement saw a committed transaction. Without a snapshot, what had committed when the statement began.
+    fn sees(&self, other: &Neighbour) -> bool {
+        let xid = other.commit.xid;
+        let known = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.sees(xid));
+        let estimated = self.estimate.as_ref().is_some_and(|estimate| {
+            let possible = estimate.upper.as_ref().is_none_or(|upper| upper.sees(xid));
+            possible && other.commit.committed_at < estimate.started
+        });
+        known || estimated
+    }
+}
+
+/// What each statement saw; none for those that take no snapshot.
+fn sights(
+    statements: &[StatementDetail],
+    transactions: &BTreeMap<TransactionId, &TransactionSummary>,
+) -> Vec<Option<Sight>> {
+    let mut before: Option<PgSnapshot> = None;
+    let mut sights = Vec::with_capacity(statements.len());
+    for statement in statements {
+        let summary = &statement.summary;
+        let known = effective_snapshot(statement, transactions);
+        sights.push(match known {
+            Some(snapshot) => {
+                before = Some(snapshot.clone());
+                Some(Sight { snapshot: Some(snapshot), estimate: None })
+            }
+            None if txray_store::sql_lexer::takes_snapshot(&summary.verb) => {
+                let estimate = Estimate { started: summary.started, upper: summary.snapshot_upper.clone() };
+                Some(Sight { snapshot: before.clone(), estimate: Some(estimate) })
+            }
+            None => None,
+        });
+    }
+    sights
 }
 
 /// What a statement saw: its own snapshot, or its transaction's one. Transaction control sees nothing.
@@ -172,7 +227,9 @@ fn notes(recorded: &Recorded, transactions: &BTreeMap<TransactionId, &Transactio
     });
     let unseen = unseen.count();
     if unseen > 0 {
-        notes.push(format!("{unseen} statements have no snapshot: they see what the statements before them saw"));
+        notes.push(format!(
+            "{unseen} statements have no snapshot of their own: they see what had committed when they began"
+        ));
     }
     notes
 }

@@ -122,6 +122,7 @@ impl Original {
             relations: relations(&self.client).await,
             sequences: vec![SequenceValue { name: "public.log_id_seq".to_owned(), last_value: 700, is_called: true }],
             users: vec!["app".to_owned()],
+            warnings: Vec::new(),
         }
     }
 }

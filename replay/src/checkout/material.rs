@@ -1,6 +1,7 @@
 //! Reads from a trace what a restore needs.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use txray_store::error::StoreError;
 use txray_store::event::{SchemaFlavour, SequenceValue};
@@ -15,6 +16,12 @@ use crate::error::ReplayError;
 use crate::recorded::Shapes;
 
 type Result<T> = std::result::Result<T, ReplayError>;
+
+/// How long after a change of the schema its dump may begin.
+const SCHEMA_LAG: Duration = Duration::from_secs(5);
+
+/// Dumps that are looked at.
+const MAX_SCHEMAS: usize = 100_000;
 
 /// Roles that are looked for at most.
 const MAX_USERS: usize = 1000;
@@ -63,9 +70,21 @@ impl Material {
             relations,
             shapes: Shapes::new(shapes),
             sequences: sequences(reader, source, at)?,
+            warnings: late_schema(reader, source, at)?.into_iter().collect(),
             users: users(reader, source)?,
         })
     }
+}
+
+/// A dump follows a schema change after a while. One that was begun shortly after `at` may describe what the state had.
+fn late_schema(reader: &Reader, source: SourceId, at: Timestamp) -> Result<Option<String>> {
+    let sql = format!("SELECT epoch_us(dumped) FROM schemas WHERE source = {source} AND version > 1 ORDER BY 1");
+    let rows = reading("the schema", reader.sql(&sql, MAX_SCHEMAS))?.rows;
+    let times = rows.into_iter().filter_map(|row| row.into_iter().next().flatten()?.parse().ok().map(Timestamp));
+    let mut later = times.filter(|dumped| *dumped > at && *dumped <= at.after(SCHEMA_LAG));
+    Ok(later.next().map(|dumped| {
+        format!("the schema changed around this position (noticed at {dumped}): the older one was restored")
+    }))
 }
 
 /// Whether a state lies at or after the base copy.

@@ -7,7 +7,7 @@ use txray_store::model::{StatementDetail, TransactionSummary};
 use txray_store::snapshot::PgSnapshot;
 use txray_store::sql_lexer;
 
-use super::Others;
+use super::{Others, Sight};
 use crate::recorded::{Neighbour, Recorded};
 
 /// Commands that change rows or lock them.
@@ -25,19 +25,20 @@ pub(super) fn beside(
     recorded: &Recorded,
     others: &Others,
     statement: &StatementDetail,
-    snapshot: Option<&PgSnapshot>,
+    sight: Option<&Sight>,
     transactions: &BTreeMap<TransactionId, &TransactionSummary>,
 ) -> Vec<Xid> {
     let summary = &statement.summary;
-    let Some(snapshot) = snapshot.filter(|_| may_wait(statement)) else { return Vec::new() };
+    let Some(sight) = sight.filter(|_| may_wait(statement)) else { return Vec::new() };
     let own_commit = transactions.get(&summary.transaction).and_then(|one| one.commit_lsn);
     let finished = summary.started.after(std::time::Duration::from_micros(summary.duration_us));
     let skips = skips_locked(&summary.sql);
-    let candidates = others.in_commit_order.iter().filter(|xid| !snapshot.sees(**xid));
+    let candidates = others.in_commit_order.iter().filter_map(|xid| recorded.neighbours.get(xid));
     let candidates: Vec<&Neighbour> = candidates
-        .filter_map(|xid| recorded.neighbours.get(xid))
+        .filter(|other| !sight.sees(other))
         .filter(|other| {
-            let running = skips && snapshot.in_progress.contains(&other.commit.xid);
+            let in_progress = |snapshot: &PgSnapshot| snapshot.in_progress.contains(&other.commit.xid);
+            let running = skips && sight.snapshot.as_ref().is_some_and(in_progress);
             let seen_after = summary.snapshot_upper.as_ref().is_some_and(|upper| upper.sees(other.commit.xid));
             let committed = seen_after || other.commit.committed_at <= finished;
             // of two changes of one row the stream's order is the order in which they happened

@@ -260,6 +260,25 @@ fn ghosts_are_what_a_write_may_have_waited_for() {
 }
 
 #[test]
+fn a_statement_without_snapshot_sees_what_had_committed_when_it_began() {
+    let mut story = Story::new()
+        .transaction(1, "read committed", None, None)
+        .statement("SELECT 1 FROM posts", Some("100:100:"), None)
+        .statement("INSERT INTO posts DEFAULT VALUES", None, Some("23505"))
+        .other(100, 1, 900, POSTS)
+        .other(101, 2, 950, POSTS)
+        .other(102, 3, 1500, POSTS)
+        .other(103, 4, 9000, POSTS);
+    story.recorded.statements[1].summary.snapshot_upper = Some("101:103:101".parse().expect("valid"));
+    let plan = story.plan();
+    assert_eq!(plan.steps[1].visible, xids(&[100]));
+    // what the upper bound rules out as seen had committed in its time all the same
+    assert_eq!(plan.steps[1].ghosts, xids(&[101, 102]));
+    assert_eq!(plan.steps[1].snapshot, None);
+    assert_eq!(plan.notes.len(), 1);
+}
+
+#[test]
 fn sequences_give_what_was_recorded() {
     let mut story = Story::new()
         .transaction(1, "read committed", None, None)
