@@ -49,7 +49,7 @@ fn on_a_terminal_the_demo_ends_in_the_terminal_ui() -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_mins(2);
     let mut seen = Vec::new();
     // The alternate screen means that the terminal UI is up.
-    while !contains(&seen, b"\x1b[?1049h") || !contains(&seen, b"/subscribers") {
+    while !contains(&seen, b"\x1b[?1049h") || !contains(&seen, b"/posts") {
         let left = deadline.saturating_duration_since(Instant::now());
         let chunk = screens.recv_timeout(left).with_context(|| String::from_utf8_lossy(&seen).into_owned())?;
         seen.extend(chunk);

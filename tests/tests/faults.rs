@@ -85,12 +85,15 @@ fn missing_postgresql_programs_are_named_with_what_to_install() -> anyhow::Resul
 
     // The same recording serves for an application that does not start, and for positions that are not there.
     let finished = recorded.txray(&["replay", &position, "--", "false"])?;
-    check(&finished, 3, &["false"])?;
+    check(&finished, 3, &["the application ended before it listened", "exit code 1"])?;
     let finished = recorded.txray(&["replay", &position, "--", "./no-such-program"])?;
     check(&finished, 3, &["no-such-program"])?;
-    for unknown in ["@req:99999999", "@req:nobody", "@stmt:99999999"] {
-        let finished = recorded.txray(&["show", unknown])?;
-        check(&finished, 2, &[unknown])?;
+    for (unknown, said) in [
+        ("@req:99999999", "no request 99999999"),
+        ("@req:nobody", "nobody"),
+        ("@stmt:99999999", "no statement 99999999"),
+    ] {
+        check(&recorded.txray(&["show", unknown])?, 2, &[said])?;
     }
     check(&recorded.txray(&["show", "@never"])?, 2, &["@never"])?;
     check(&recorded.txray(&["row", "no_such_table", "1"])?, 2, &["no_such_table"])?;

@@ -68,10 +68,19 @@ struct State {
     outcomes: Vec<StepOutcome>,
     backends: HashMap<SessionId, i32>,
     flights: HashMap<SessionId, Flight>,
+    /// Batches that found their place and are not under way yet.
+    preparing: u64,
     /// The last statement that ended in each session.
     ended: HashMap<SessionId, StatementId>,
     /// When a statement of the request last began or ended.
     moved: Instant,
+}
+
+impl State {
+    /// Whether every recorded statement was taken up and has ended.
+    fn is_over(&self) -> bool {
+        self.alignment.is_complete() && self.flights.is_empty() && self.preparing == 0
+    }
 }
 
 /// Counts that are no outcome of a step.
@@ -123,6 +132,7 @@ impl Conductor {
             outcomes: vec![StepOutcome::default(); recorded.len()],
             backends: HashMap::new(),
             flights: HashMap::new(),
+            preparing: 0,
             ended: HashMap::new(),
             moved: Instant::now(),
         };
@@ -154,7 +164,7 @@ impl Conductor {
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             let changed = self.changed.notified();
-            if lock(&self.state).alignment.is_complete() && lock(&self.state).flights.is_empty() {
+            if lock(&self.state).is_over() {
                 return;
             }
             let _ = tokio::time::timeout_at(deadline, changed).await;
@@ -182,6 +192,7 @@ impl Conductor {
                 match self.offer_all(&mut state, batch) {
                     Some(matches) => {
                         state.moved = Instant::now();
+                        state.preparing += 1;
                         return Some(Ok(matches));
                     }
                     None if self.background == Background::Allow => return None,
@@ -196,6 +207,7 @@ impl Conductor {
                     state.flights.is_empty() && !state.alignment.is_complete() && quiet_since.elapsed() >= STUCK;
                 if stuck && let Some(matches) = self.force_all(&mut state, batch) {
                     state.moved = Instant::now();
+                    state.preparing += 1;
                     return Some(Ok(matches));
                 }
                 if self.background == Background::Deny && begun.elapsed() >= STUCK {
@@ -236,6 +248,23 @@ impl Conductor {
                 (true, false) => Resemblance::Text,
                 (true, true) => Resemblance::Full,
             }
+        })
+    }
+
+    /// Finds the place of a statement that was not announced before it ran.
+    fn offer_late(&self, state: &mut State, statement: &Statement) -> Match {
+        let comparison = lock(&self.comparison);
+        let verb = sql_lexer::verb(&statement.sql);
+        let offered = Offered { session: statement.session, idle: false, sql: &statement.sql, verb: &verb };
+        state.alignment.offer(&offered, &|step| match same_statement(
+            &comparison,
+            &self.recorded[step],
+            &statement.sql,
+            &statement.parameters,
+        ) {
+            (false, _) => Resemblance::None,
+            (true, false) => Resemblance::Text,
+            (true, true) => Resemblance::Full,
         })
     }
 
@@ -330,6 +359,14 @@ impl Conductor {
             Some(Err(())) => return BeforeStatement::Refuse(Box::new(denied())),
             Some(Ok(matches)) => matches,
         };
+        let decision = self.take_off(batch, matches).await;
+        lock(&self.state).preparing -= 1;
+        self.changed.notify_waiters();
+        decision
+    }
+
+    /// Makes what the batch must find, and sends it on its way.
+    async fn take_off(self: &Arc<Self>, batch: &Upcoming, matches: Vec<Match>) -> BeforeStatement {
         self.note_extras(batch, &matches);
         let step = matches.iter().find_map(|found| match found {
             Match::Step(step) | Match::Instead(step) => Some(*step),
@@ -374,8 +411,13 @@ impl Conductor {
                 return;
             }
             *last = statement.id;
-            let Some(flight) = state.flights.get_mut(&statement.session) else { return };
-            flight.matches.pop_front()
+            let flight = state.flights.get_mut(&statement.session).map(|flight| flight.matches.pop_front());
+            match flight {
+                Some(found) => found,
+                // It came on the heels of a failed batch, before that one's ReadyForQuery: a driver's ROLLBACK, say.
+                None if state.phase == Phase::Request => Some(self.offer_late(&mut state, statement)),
+                None => return,
+            }
         };
         if let Some(Match::Step(step) | Match::Instead(step)) = found {
             let replayed = StatementSide::replayed(statement);
