@@ -123,6 +123,11 @@ impl Relay {
                 biased;
                 turn = self.link.turn() => turn,
                 () = &mut cancelled => break,
+                // A session that falls silent must not hold back what it did.
+                () = self.recorder.owner_settled() => {
+                    self.recorder.record_ready();
+                    continue;
+                }
             };
             let now = Timestamp::now();
             match turn {

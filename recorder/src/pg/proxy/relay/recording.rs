@@ -39,6 +39,17 @@ impl Recorder {
         Recorder { sink, events: Vec::new(), owner }
     }
 
+    /// Waits until the search for the client's process has ended, while events wait for it; for ever otherwise. Cancel safe.
+    pub(super) async fn owner_settled(&mut self) {
+        match &mut self.owner {
+            Owner::Sought(search) if !self.events.is_empty() => {
+                let found = search.await.ok().flatten();
+                self.owner = Owner::Settled(found);
+            }
+            _ => std::future::pending().await,
+        }
+    }
+
     /// Hands over what there is, unless the client's process is still sought.
     pub(super) fn record_ready(&mut self) {
         if self.events.is_empty() {
