@@ -35,6 +35,8 @@ pub enum Place {
     UnknownCall,
     /// At the response.
     Response,
+    /// In the renaming as a whole.
+    Renaming,
 }
 
 /// What differs.
@@ -67,6 +69,8 @@ pub enum Aspect {
     Body,
     /// Status code.
     Status,
+    /// A value that was there before stands where another one was recorded: it was not made anew.
+    Identity,
 }
 
 impl Aspect {
@@ -86,6 +90,7 @@ impl Aspect {
             Aspect::Headers => "headers",
             Aspect::Body => "body",
             Aspect::Status => "status",
+            Aspect::Identity => "identity",
         }
     }
 }

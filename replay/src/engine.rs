@@ -22,12 +22,16 @@ use txray_store::reader::Reader;
 use txray_store::time::Timestamp;
 use txray_store::trace::Trace;
 
-use crate::checkout::{Checkout, CheckoutOptions};
+use crate::checkout::{Checkout, CheckoutOptions, quote_literal};
+use crate::compare::{Aspect, Divergence, Place};
 use crate::error::ReplayError;
 use crate::ghosts::{Script, foreign_keys};
 use crate::plan::Plan;
 use crate::recorded::Recorded;
 use crate::report::ReplayReport;
+
+/// Renamed values that are looked up.
+const MAX_RENAMED: usize = 200;
 
 /// What becomes of sessions outside the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -125,7 +129,7 @@ pub fn replay(config: &ReplayConfig) -> Result<ReplayReport, ReplayError> {
         .enable_all()
         .build()
         .map_err(|source| ReplayError::Io { attempt: "start a runtime".to_owned(), source })?;
-    let mut report = runtime.block_on(async {
+    let (mut report, renamed) = runtime.block_on(async {
         let keys = foreign_keys(&checkout.connection_config()).await?;
         let mut scripts = std::collections::BTreeMap::new();
         for xid in needed(&plan) {
@@ -145,10 +149,40 @@ pub fn replay(config: &ReplayConfig) -> Result<ReplayReport, ReplayError> {
         .await
     })?;
     runtime.shutdown_timeout(Duration::from_secs(2));
+    check_renamed(&trace, source, &renamed, &mut report)?;
     report.notes.extend(checkout.summary().warnings.iter().cloned());
     report.kept = kept;
     report.restore_ms = restore.as_millis() as u64;
     Ok(report)
+}
+
+/// A replayed value that the recorded database held already was not made anew: it stands for another one's row.
+fn check_renamed(
+    trace: &Trace,
+    source: SourceId,
+    renamed: &stage::Renamed,
+    report: &mut ReplayReport,
+) -> Result<(), ReplayError> {
+    if renamed.is_empty() {
+        return Ok(());
+    }
+    let reading = |source| ReplayError::Trace { what: "its row changes", source };
+    let reader = trace.reader().map_err(reading)?;
+    for (recorded, replayed) in renamed.iter().take(MAX_RENAMED) {
+        // made values are letters, digits and hyphens
+        let literal = quote_literal(replayed);
+        let sql =
+            format!("SELECT 1 FROM row_changes WHERE source = {source} AND contains(new_values, {literal}) LIMIT 1");
+        if !reader.sql(&sql, 1).map_err(reading)?.rows.is_empty() {
+            report.diverge(Divergence {
+                place: Place::Renaming,
+                aspect: Aspect::Identity,
+                recorded: Some(recorded.clone()),
+                replayed: Some(replayed.clone()),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Transactions that some step needs.

@@ -200,6 +200,14 @@ impl Injector {
         None
     }
 
+    /// Leaves a transaction to the application, which makes it itself. False when it was injected already.
+    pub async fn adopt(&self, xid: Xid) -> bool {
+        let mut state = self.state.lock().await;
+        // dropping a ghost's connection rolls it back
+        state.ghosts.remove(&xid);
+        state.done.insert(xid)
+    }
+
     /// Makes sequences give these values next.
     pub async fn set_sequences(&self, hints: &[SequenceValueHint]) -> Result<(), ReplayError> {
         for hint in hints {

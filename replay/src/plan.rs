@@ -54,6 +54,10 @@ pub struct PlannedTransaction {
     pub after: Vec<TransactionId>,
     /// Its isolation level.
     pub isolation: String,
+    /// PostgreSQL's id, where it is known.
+    pub xid: Option<Xid>,
+    /// Whether it need not come: it is not known to be the request's.
+    pub optional: bool,
 }
 
 /// What to expect, and when to do what.
@@ -78,9 +82,13 @@ impl Plan {
             recorded.request.transactions.iter().map(|one| (one.summary.id, &one.summary)).collect();
         let own = own_xids(recorded, &summaries);
         let mut notes = notes(recorded, &summaries);
-        let sights = sights(&recorded.statements, &summaries);
-        let first = sights.iter().flatten().find_map(|sight| sight.snapshot.as_ref());
-        if first.is_none() && !recorded.statements.is_empty() {
+        let mut all = summaries.clone();
+        all.extend(recorded.adoptable.iter().map(|one| (one.id, one)));
+        let sights = sights(&recorded.statements, &all);
+        let is_own = |statement: &StatementDetail| summaries.contains_key(&statement.summary.transaction);
+        let first = recorded.statements.iter().zip(&sights).filter(|(statement, _)| is_own(statement));
+        let first = first.filter_map(|(_, sight)| sight.as_ref()).find_map(|sight| sight.snapshot.as_ref());
+        if first.is_none() && !summaries.is_empty() {
             notes.push("no statement has a snapshot: the state at the request's start by wall time is used".to_owned());
         }
         let start = match first {
@@ -97,13 +105,12 @@ impl Plan {
             transaction: statement.summary.transaction,
             exact: statement.summary.exact,
             visible: sight.as_ref().map(|sight| others.visible_in(recorded, sight)).unwrap_or_default(),
-            ghosts: ghosts::beside(recorded, &others, statement, sight.as_ref(), &summaries),
+            ghosts: ghosts::beside(recorded, &others, statement, sight.as_ref(), &all),
             sequences: numbering.before(recorded, statement),
             snapshot: sight.as_ref().filter(|sight| sight.estimate.is_none()).and_then(|sight| sight.snapshot.clone()),
         });
         let steps: Vec<Step> = steps.collect();
-        let transactions =
-            transactions(&steps, &recorded.request.transactions.iter().map(|one| &one.summary).collect::<Vec<_>>());
+        let transactions = transactions(&steps, recorded);
         Plan { start, steps, transactions, own, notes }
     }
 }
@@ -200,7 +207,8 @@ fn effective_snapshot(
 
 fn own_xids(recorded: &Recorded, transactions: &BTreeMap<TransactionId, &TransactionSummary>) -> BTreeSet<Xid> {
     let told = transactions.values().filter_map(|one| one.xid);
-    let asked = recorded.statements.iter().filter_map(|one| one.summary.xid);
+    let own = recorded.statements.iter().filter(|one| transactions.contains_key(&one.summary.transaction));
+    let asked = own.filter_map(|one| one.summary.xid);
     let linked = recorded
         .neighbours
         .values()
@@ -222,7 +230,8 @@ fn notes(recorded: &Recorded, transactions: &BTreeMap<TransactionId, &Transactio
     if guessed > 0 {
         notes.push(format!("{guessed} of the request's transactions are attributed to it by inference only"));
     }
-    let unseen = recorded.statements.iter().filter(|one| {
+    let own = recorded.statements.iter().filter(|one| transactions.contains_key(&one.summary.transaction));
+    let unseen = own.filter(|one| {
         txray_store::sql_lexer::takes_snapshot(&one.summary.verb) && effective_snapshot(one, transactions).is_none()
     });
     let unseen = unseen.count();
@@ -234,18 +243,23 @@ fn notes(recorded: &Recorded, transactions: &BTreeMap<TransactionId, &Transactio
     notes
 }
 
-fn transactions(steps: &[Step], summaries: &[&TransactionSummary]) -> Vec<PlannedTransaction> {
-    let planned = summaries.iter().map(|summary| PlannedTransaction {
+fn transactions(steps: &[Step], recorded: &Recorded) -> Vec<PlannedTransaction> {
+    let own: Vec<&TransactionSummary> = recorded.request.transactions.iter().map(|one| &one.summary).collect();
+    let ended_before = |summary: &TransactionSummary| {
+        let before = |other: &&&TransactionSummary| {
+            other.id != summary.id && other.finished.is_some_and(|finished| finished <= summary.started)
+        };
+        own.iter().filter(before).map(|other| other.id).collect()
+    };
+    let planned = |summary: &TransactionSummary, optional: bool| PlannedTransaction {
         id: summary.id,
         steps: steps.iter().enumerate().filter(|(_, step)| step.transaction == summary.id).map(|(at, _)| at).collect(),
-        after: summaries
-            .iter()
-            .filter(|other| {
-                other.finished.is_some_and(|finished| finished <= summary.started) && other.id != summary.id
-            })
-            .map(|other| other.id)
-            .collect(),
+        after: if optional { Vec::new() } else { ended_before(summary) },
         isolation: summary.isolation.clone(),
-    });
-    planned.filter(|one| !one.steps.is_empty()).collect()
+        xid: summary.xid,
+        optional,
+    };
+    let required = own.iter().map(|summary| planned(summary, false));
+    let optional = recorded.adoptable.iter().map(|summary| planned(summary, true));
+    required.chain(optional).filter(|one| !one.steps.is_empty()).collect()
 }

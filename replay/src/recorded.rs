@@ -1,13 +1,16 @@
 //! What a replay needs of a trace: the request with its statements, and the transactions that ran beside it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use txray_store::error::StoreError;
 use txray_store::ids::{Oid, RequestId, SourceId, TransactionId, Xid};
-use txray_store::model::{CommitRow, RawChange, RelationInfo, RequestDetail, StatementDetail};
-use txray_store::query::CommitRange;
+use txray_store::model::{
+    AttributionLevel, CommitRow, RawChange, RelationInfo, RequestDetail, StatementDetail, TransactionSummary,
+};
+use txray_store::query::{CommitRange, StatementFilter, TransactionFilter};
 use txray_store::reader::Reader;
+use txray_store::sql_lexer::normalized;
 
 use crate::error::ReplayError;
 
@@ -73,13 +76,28 @@ pub struct Recorded {
     pub request: RequestDetail,
     /// The database server that its statements went to; none when it had no statements.
     pub database: Option<SourceId>,
-    /// Its statements in order.
+    /// Its statements in order, among them those of `adoptable` transactions.
     pub statements: Vec<StatementDetail>,
+    /// Transactions of its time that are not known to be another request's: its own ones may be among them.
+    pub adoptable: Vec<TransactionSummary>,
     /// Transactions that committed around it, its own included.
     pub neighbours: BTreeMap<Xid, Neighbour>,
     /// Shapes of relations.
     pub shapes: Shapes,
+    /// Texts of statements that belong to no request, literals left out: what the application does on its own.
+    pub background: HashSet<String>,
 }
+
+/// How long after the response a transaction of the request may begin.
+const AFTERMATH: Duration = Duration::from_millis(100);
+
+/// Transactions beside a request that are looked at, those that are kept, and statements of each.
+const MAX_BESIDE: usize = 1_000;
+const MAX_ADOPTABLE: usize = 50;
+const MAX_ADOPTABLE_STATEMENTS: usize = 100;
+
+/// Texts of statements outside requests that are looked at.
+const MAX_BACKGROUND_TEXTS: usize = 10_000;
 
 /// How far from the request's time commits are looked for: commit times are taken before a commit becomes visible.
 const MARGIN: Duration = Duration::from_mins(1);
@@ -94,8 +112,19 @@ impl Recorded {
             let detail = reading("its statements", reader.statement(summary.id))?;
             statements.extend(detail);
         }
-        statements.sort_by_key(|one| (one.summary.started, one.summary.id));
         let database = database_of(reader, &statements)?;
+        let adoptable = adoptable(reader, &request)?;
+        for transaction in &adoptable {
+            let filter = StatementFilter {
+                transaction: Some(transaction.id),
+                limit: MAX_ADOPTABLE_STATEMENTS,
+                ..StatementFilter::default()
+            };
+            for summary in reading("statements beside it", reader.statements(&filter))? {
+                statements.extend(reading("statements beside it", reader.statement(summary.id))?);
+            }
+        }
+        statements.sort_by_key(|one| (one.summary.started, one.summary.id));
         let mut shapes = Vec::new();
         let mut neighbours = BTreeMap::new();
         if let Some(source) = database {
@@ -106,7 +135,8 @@ impl Recorded {
             }
             neighbours = read_neighbours(reader, source, &request, &statements)?;
         }
-        Ok(Recorded { request, database, statements, neighbours, shapes: Shapes::new(shapes) })
+        let background = background(reader)?;
+        Ok(Recorded { request, database, statements, adoptable, neighbours, shapes: Shapes::new(shapes), background })
     }
 }
 
@@ -133,6 +163,38 @@ fn database_of(reader: &Reader, statements: &[StatementDetail]) -> Result<Option
             hint: "check each of them out on its own with `txray checkout`".to_owned(),
         }),
     }
+}
+
+/// Transactions of the request's time that are tied to no request, or by inference only to another one while this one was
+/// considered too.
+fn adoptable(reader: &Reader, request: &RequestDetail) -> Result<Vec<TransactionSummary>, ReplayError> {
+    let summary = &request.summary;
+    let ended = summary.started.after(Duration::from_micros(summary.duration_us.unwrap_or_default()));
+    let filter = TransactionFilter {
+        since: Some(summary.started),
+        until: Some(ended.after(AFTERMATH)),
+        limit: MAX_BESIDE,
+        ..TransactionFilter::default()
+    };
+    let mut found = reading("transactions beside it", reader.transactions(&filter))?;
+    found.retain(|one| {
+        let attribution = &one.attribution;
+        let considered = attribution.candidates.iter().any(|candidate| candidate.request == summary.id);
+        match attribution.request {
+            None => true,
+            Some(other) => other != summary.id && considered && attribution.level == AttributionLevel::Inferred,
+        }
+    });
+    found.truncate(MAX_ADOPTABLE);
+    Ok(found)
+}
+
+/// Texts of statements that belong to no request.
+fn background(reader: &Reader) -> Result<HashSet<String>, ReplayError> {
+    let sql =
+        "SELECT DISTINCT text FROM sql_texts WHERE id IN (SELECT sql_id FROM statements WHERE request_id IS NULL)";
+    let rows = reading("its statements", reader.sql(sql, MAX_BACKGROUND_TEXTS))?.rows;
+    Ok(rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).map(|text| normalized(&text)).collect())
 }
 
 fn read_neighbours(

@@ -69,6 +69,18 @@ pub struct Injected {
     pub how: Injection,
 }
 
+/// Whose a recorded statement is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepOrigin {
+    /// The request's.
+    Request,
+    /// Not attributed to the request when it was recorded, but the request makes it.
+    Adopted,
+    /// A driver's own, which need not recur.
+    Driver,
+}
+
 /// A recorded statement and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepReport {
@@ -92,8 +104,8 @@ pub struct StepReport {
     pub replayed: Option<String>,
     /// Whether nothing differed.
     pub alike: bool,
-    /// Whether it is a driver's own business, which need not recur.
-    pub driver: bool,
+    /// Whose it is.
+    pub origin: StepOrigin,
 }
 
 /// A recorded external call and what became of it.
@@ -162,6 +174,16 @@ impl ReplayReport {
         self.verdict == Verdict::Faithful
     }
 
+    /// Adds a divergence that was found afterwards.
+    pub(crate) fn diverge(&mut self, divergence: Divergence) {
+        match &mut self.verdict {
+            Verdict::Faithful => {
+                self.verdict = Verdict::Diverged { first: divergence.clone(), all: vec![divergence] };
+            }
+            Verdict::Diverged { all, .. } => all.push(divergence),
+        }
+    }
+
     /// The report for people.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
@@ -180,6 +202,7 @@ impl ReplayReport {
         }
         self.write_divergences(&mut text, &Place::UnknownCall);
         self.write_response(&mut text);
+        self.write_divergences(&mut text, &Place::Renaming);
         self.write_end(&mut text);
         text
     }
@@ -256,19 +279,21 @@ impl StepReport {
             };
             let _ = writeln!(text, "      ↓ transaction {}{behind}: {how}", injected.xid);
         }
-        let mark = match (self.alike, self.driver) {
+        let mark = match (self.alike, self.origin == StepOrigin::Driver) {
             (true, _) => '✓',
             (false, true) => '·',
             (false, false) => '✗',
         };
         let snapshot = self.snapshot.as_deref().map(|snapshot| format!("  @{snapshot}")).unwrap_or_default();
         let outcome = match &self.replayed {
-            None if self.driver => "driver's own, not needed".to_owned(),
+            None if self.origin == StepOrigin::Driver => "driver's own, not needed".to_owned(),
             None => format!("{} → did not come", self.recorded),
             Some(replayed) if *replayed == self.recorded => self.recorded.clone(),
             Some(replayed) => format!("{} → {replayed}", self.recorded),
         };
-        let _ = writeln!(text, "{mark} {number:>3}  {}  [{outcome}]{snapshot}", one_line(&self.sql, SQL_CHARACTERS));
+        let plus = if self.origin == StepOrigin::Adopted { '+' } else { ' ' };
+        let sql = one_line(&self.sql, SQL_CHARACTERS);
+        let _ = writeln!(text, "{mark}{plus}{number:>3}  {sql}  [{outcome}]{snapshot}");
     }
 }
 

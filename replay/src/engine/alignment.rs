@@ -58,6 +58,8 @@ struct Progress {
     after: Vec<TransactionId>,
     /// How many of its steps were taken up or passed over.
     next: usize,
+    /// Whether it need not come.
+    optional: bool,
 }
 
 /// The state of alignment.
@@ -67,6 +69,8 @@ pub(super) struct Alignment {
     verbs: HashMap<usize, String>,
     bound: HashMap<SessionId, TransactionId>,
     done: HashSet<TransactionId>,
+    /// Steps that turned out to be another transaction's: the first one of each pair is the second.
+    moved: Vec<(usize, usize)>,
 }
 
 impl Alignment {
@@ -81,11 +85,12 @@ impl Alignment {
                 steps: one.steps.iter().copied().filter(expected).collect(),
                 after: one.after.clone(),
                 next: 0,
+                optional: one.optional,
             })
             .collect();
         let done = transactions.iter().filter(|one| one.steps.is_empty()).map(|one| one.id).collect();
         let verbs = texts.iter().enumerate().map(|(at, sql)| (at, txray_store::sql_lexer::verb(sql))).collect();
-        Alignment { transactions, verbs, bound: HashMap::new(), done }
+        Alignment { transactions, verbs, bound: HashMap::new(), done, moved: Vec::new() }
     }
 
     /// Finds out what a statement is. `resembles` compares it with a step.
@@ -104,12 +109,34 @@ impl Alignment {
                 }
             }
         }
+        for at in self.unbegun(true) {
+            if let Some(step) = self.transactions[at].steps.first().copied()
+                && resembles(step) == Resemblance::Full
+            {
+                self.take(at, 0, offered.session);
+                return Match::Step(step);
+            }
+        }
         if is_drivers(offered.sql) { Match::Driver } else { Match::NotYet }
     }
 
-    /// Nothing else moves: the statement must be the request's own, however much it differs. Ready transactions are passed
-    /// in their order.
-    pub(super) fn force(&mut self, offered: &Offered<'_>) -> Match {
+    /// Steps that turned out to be another transaction's since this was last asked.
+    pub(super) fn take_moved(&mut self) -> Vec<(usize, usize)> {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// Nothing else moves: the statement must be the request's own, however early it comes and however much it differs.
+    pub(super) fn force(&mut self, offered: &Offered<'_>, resembles: &dyn Fn(usize) -> Resemblance) -> Match {
+        for wanted in [Resemblance::Full, Resemblance::Text] {
+            for at in self.unbegun(false) {
+                if let Some(step) = self.transactions[at].steps.first().copied()
+                    && resembles(step) >= wanted
+                {
+                    self.take(at, 0, offered.session);
+                    return Match::Step(step);
+                }
+            }
+        }
         let Some(at) = self.ready().first().copied() else { return Match::Extra };
         let step = self.transactions[at].steps[0];
         if self.verbs.get(&step).is_some_and(|verb| verb == offered.verb) {
@@ -129,7 +156,7 @@ impl Alignment {
 
     /// Whether every step was taken up or passed over.
     pub(super) fn is_complete(&self) -> bool {
-        self.transactions.iter().all(|one| self.done.contains(&one.id))
+        self.transactions.iter().all(|one| one.optional || self.done.contains(&one.id))
     }
 
     /// The transaction that a session is in. One that ended otherwise than recorded is left behind.
@@ -154,6 +181,9 @@ impl Alignment {
     fn within(&mut self, at: usize, offered: &Offered<'_>, resembles: &dyn Fn(usize) -> Resemblance) -> Match {
         let next = self.transactions[at].next;
         let steps = self.transactions[at].steps[next..].to_vec();
+        if let Some(step) = self.rebind(at, offered, resembles) {
+            return Match::Step(step);
+        }
         for wanted in [Resemblance::Full, Resemblance::Text] {
             // the expected step may differ in parameters; a later one must be the same, before the ones between are given up
             let reach = if wanted == Resemblance::Full { steps.len() } else { 1 };
@@ -174,6 +204,24 @@ impl Alignment {
         }
     }
 
+    /// Every transaction begins alike: only the statement behind BEGIN tells which one it is.
+    fn rebind(&mut self, at: usize, offered: &Offered<'_>, resembles: &dyn Fn(usize) -> Resemblance) -> Option<usize> {
+        let second = |one: &Progress| one.steps.get(1).copied();
+        let begun_only = self.transactions[at].next == 1 && !self.is_batch(at);
+        let is_second = |one: &Progress| second(one).is_some_and(|step| resembles(step) == Resemblance::Full);
+        if !begun_only || is_second(&self.transactions[at]) {
+            return None;
+        }
+        let others = self.ready().into_iter().chain(self.unbegun(true));
+        let other = others.into_iter().find(|other| !self.is_batch(*other) && is_second(&self.transactions[*other]))?;
+        self.moved.push((self.transactions[at].steps[0], self.transactions[other].steps[0]));
+        self.transactions[at].next = 0;
+        let left = self.transactions[at].id;
+        self.done.remove(&left);
+        self.take(other, 1, offered.session);
+        second(&self.transactions[other])
+    }
+
     fn take(&mut self, at: usize, place: usize, session: SessionId) {
         let transaction = &mut self.transactions[at];
         transaction.next = place + 1;
@@ -183,14 +231,22 @@ impl Alignment {
         }
     }
 
-    /// Transactions that nobody has begun and that may begin now.
-    fn ready(&self) -> Vec<usize> {
+    /// Transactions that nobody has begun: those that need not come, or the others.
+    fn unbegun(&self, optional: bool) -> Vec<usize> {
         let begun: HashSet<TransactionId> = self.bound.values().copied().collect();
         let all = self.transactions.iter().enumerate();
-        all.filter(|(_, one)| !self.done.contains(&one.id) && !begun.contains(&one.id))
-            .filter(|(_, one)| one.after.iter().all(|id| self.done.contains(id) || !self.is_known(*id)))
+        all.filter(|(_, one)| one.optional == optional)
+            .filter(|(_, one)| !self.done.contains(&one.id) && !begun.contains(&one.id))
             .map(|(at, _)| at)
             .collect()
+    }
+
+    /// Of those that have to come, transactions that may begin now.
+    fn ready(&self) -> Vec<usize> {
+        let mut ready = self.unbegun(false);
+        let may = |id: &TransactionId| self.done.contains(id) || !self.is_known(*id);
+        ready.retain(|at| self.transactions[*at].after.iter().all(may));
+        ready
     }
 
     fn is_known(&self, id: TransactionId) -> bool {
@@ -216,6 +272,9 @@ mod tests {
     use super::*;
     use crate::plan::{PlannedTransaction, Step};
 
+    /// Marks a transaction that need not come.
+    const OPTIONAL: usize = usize::MAX;
+
     /// Transactions as lists of SQL; each waits for those whose places it names.
     fn alignment(transactions: &[(&[&str], &[usize])]) -> (Alignment, Vec<String>) {
         let mut texts = Vec::new();
@@ -240,8 +299,14 @@ mod tests {
             planned.push(PlannedTransaction {
                 id,
                 steps: (first..texts.len()).collect(),
-                after: after.iter().map(|place| TransactionId(*place as u64 + 1)).collect(),
+                after: after
+                    .iter()
+                    .filter(|place| **place != OPTIONAL)
+                    .map(|place| TransactionId(*place as u64 + 1))
+                    .collect(),
                 isolation: "read committed".to_owned(),
+                xid: None,
+                optional: after.contains(&OPTIONAL),
             });
         }
         let start = VisibleSet::everything();
@@ -311,8 +376,29 @@ mod tests {
     fn when_nothing_moves_a_statement_stands_for_the_expected_one() {
         let mut state = alignment(&[(&["SELECT 1"], &[])]);
         let offered = |sql: &'static str, verb: &'static str| Offered { session: SessionId(7), idle: true, sql, verb };
-        assert_eq!(state.0.force(&offered("DELETE FROM t", "DELETE")), Match::Extra);
-        assert_eq!(state.0.force(&offered("SELECT 9", "SELECT")), Match::Instead(0));
+        let unlike = |_: usize| Resemblance::None;
+        assert_eq!(state.0.force(&offered("DELETE FROM t", "DELETE"), &unlike), Match::Extra);
+        assert_eq!(state.0.force(&offered("SELECT 9", "SELECT"), &unlike), Match::Instead(0));
         assert!(state.0.is_complete());
+    }
+
+    #[test]
+    fn a_transaction_that_need_not_come_is_known_by_what_follows_its_beginning() {
+        let mut state = alignment(&[
+            (&["SELECT 1"], &[]),
+            (&["BEGIN", "UPDATE t", "COMMIT"], &[OPTIONAL]),
+            (&["BEGIN", "UPDATE u", "ROLLBACK"], &[OPTIONAL]),
+        ]);
+        assert!(!state.0.is_complete());
+        assert_eq!(offer(&mut state, 7, true, "SELECT 1"), Match::Step(0));
+        assert!(state.0.is_complete(), "what need not come is not waited for");
+        assert_eq!(offer(&mut state, 7, true, "BEGIN"), Match::Step(1));
+        assert_eq!(offer(&mut state, 7, false, "UPDATE u"), Match::Step(5));
+        assert_eq!(state.0.take_moved(), [(1, 4)]);
+        assert_eq!(offer(&mut state, 7, false, "ROLLBACK"), Match::Step(6));
+        // the first one is free again
+        assert_eq!(offer(&mut state, 8, true, "BEGIN"), Match::Step(1));
+        assert_eq!(offer(&mut state, 8, false, "UPDATE t"), Match::Step(2));
+        assert_eq!(offer(&mut state, 9, true, "UPDATE t!"), Match::NotYet);
     }
 }

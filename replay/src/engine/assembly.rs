@@ -11,9 +11,9 @@ use super::conductor::{Counts, StepOutcome};
 use super::exchange::Answered;
 use crate::compare::{Aspect, BodySide, Comparison, Divergence, Place, ResponseSide, StatementSide, compare_response};
 use crate::ghosts::Injection;
-use crate::plan::Plan;
+use crate::plan::{Plan, Step};
 use crate::recorded::Recorded;
-use crate::report::{CallReport, Counters, Injected, ReplayReport, ResponseReport, StepReport, Verdict};
+use crate::report::{CallReport, Counters, Injected, ReplayReport, ResponseReport, StepOrigin, StepReport, Verdict};
 
 /// What a run found.
 pub(super) struct Findings<'a> {
@@ -33,7 +33,7 @@ pub(super) struct Findings<'a> {
 /// Compares the response and writes the report.
 pub(super) fn assemble(mut findings: Findings<'_>) -> ReplayReport {
     let steps = steps(&findings);
-    for step in steps.iter().filter(|step| step.replayed.is_none() && !step.driver) {
+    for step in steps.iter().filter(|step| step.replayed.is_none() && step.origin != StepOrigin::Driver) {
         note_missing(findings.comparison, &steps, step);
     }
     let calls = calls(&mut findings);
@@ -44,6 +44,10 @@ pub(super) fn assemble(mut findings: Findings<'_>) -> ReplayReport {
             "transactions {} could not be injected: the application's own locks were in the way",
             xids.join(", ")
         ));
+    }
+    if steps.iter().any(|step| step.origin == StepOrigin::Adopted) {
+        let note = "steps marked + were not attributed to the request when it was recorded, but it makes them";
+        findings.notes.push(note.to_owned());
     }
     let counters = counters(&findings, &steps, &calls);
     let summary = &findings.recorded.request.summary;
@@ -69,7 +73,10 @@ pub(super) fn assemble(mut findings: Findings<'_>) -> ReplayReport {
 
 fn steps(findings: &Findings<'_>) -> Vec<StepReport> {
     let statements = &findings.recorded.statements;
+    let optional =
+        |step: &Step| findings.plan.transactions.iter().any(|one| one.id == step.transaction && one.optional);
     let rows = findings.plan.steps.iter().zip(statements).zip(&findings.outcomes);
+    let rows = rows.filter(|((step, _), outcome)| outcome.replayed.is_some() || !optional(step));
     let report = rows.map(|((step, statement), outcome)| StepReport {
         statement: step.statement,
         transaction: step.transaction,
@@ -89,7 +96,11 @@ fn steps(findings: &Findings<'_>) -> Vec<StepReport> {
         recorded: StatementSide::recorded(statement).outcome(),
         replayed: outcome.replayed.as_ref().map(StatementSide::outcome),
         alike: outcome.alike,
-        driver: is_drivers(&statement.summary.sql),
+        origin: match (is_drivers(&statement.summary.sql), optional(step)) {
+            (true, _) => StepOrigin::Driver,
+            (false, true) => StepOrigin::Adopted,
+            (false, false) => StepOrigin::Request,
+        },
     });
     report.collect()
 }
@@ -160,7 +171,7 @@ fn response(findings: &mut Findings<'_>) -> ResponseReport {
 
 fn counters(findings: &Findings<'_>, steps: &[StepReport], calls: &[CallReport]) -> Counters {
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let expected = || steps.iter().filter(|step| !step.driver);
+    let expected = || steps.iter().filter(|step| step.origin != StepOrigin::Driver);
     let injected: BTreeSet<Xid> = steps
         .iter()
         .flat_map(|step| &step.injected)

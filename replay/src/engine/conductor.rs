@@ -1,6 +1,9 @@
 //! Holds every statement of the application until the database is as it was, and compares what comes of it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod order;
+mod turn;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,25 +13,21 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use txray_recorder::pg::hooks::{BeforeStatement, Result as RowsOf, SessionHooks};
-use txray_recorder::pg::session::{Upcoming, UpcomingStatement};
-use txray_recorder::pg::wire::backend::TransactionStatus;
+use txray_recorder::pg::session::Upcoming;
 use txray_store::event::{PgError, SessionStarted, Statement};
 use txray_store::ids::{SessionId, StatementId, Xid};
 use txray_store::model::StatementDetail;
 use txray_store::sql_lexer;
 use txray_store::time::Timestamp;
 
+use self::order::in_recorded_order;
+use self::turn::Turn;
 use super::Background;
-use super::alignment::{Alignment, Match, Offered, Resemblance};
-use crate::compare::{Aspect, Comparison, Place, StatementSide, compare_statement, parameter_texts, same_statement};
+use super::alignment::{Alignment, Match};
+use crate::compare::{Comparison, StatementSide, compare_statement};
 use crate::ghosts::{Injection, Injector};
 use crate::plan::Plan;
-
-/// How long a statement that fits nothing waits while nothing else moves, before it is taken for the request's own.
-const STUCK: Duration = Duration::from_millis(700);
-
-/// How long a statement that needs other transactions committed waits for statements of parallel sessions.
-const PARALLEL: Duration = Duration::from_secs(2);
+use crate::recorded::Recorded;
 
 /// How far a replay has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +82,16 @@ impl State {
     }
 }
 
+/// A batch that found its place and is not under way yet. Its future may be dropped while it waits.
+struct Preparing<'a>(&'a Conductor);
+
+impl Drop for Preparing<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).preparing -= 1;
+        self.0.changed.notify_waiters();
+    }
+}
+
 /// Counts that are no outcome of a step.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -92,8 +101,6 @@ pub(super) struct Counts {
     pub(super) background: AtomicU64,
     /// Serialization failures that were given as recorded.
     pub(super) injected_failures: AtomicU64,
-    /// Results whose rows went out in recorded order.
-    pub(super) reordered: AtomicU64,
 }
 
 /// The hooks of a replay.
@@ -102,6 +109,8 @@ pub(super) struct Conductor {
     recorded: Vec<StatementSide>,
     /// Serialization failures of predicate locks, by step.
     failures: HashMap<usize, PgError>,
+    /// Texts of statements that the application makes on its own, and this request does not.
+    foreign: HashSet<String>,
     background: Background,
     injector: Arc<Injector>,
     comparison: Arc<Mutex<Comparison>>,
@@ -117,11 +126,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Conductor {
     pub(super) fn new(
         plan: Plan,
-        statements: &[StatementDetail],
+        recorded: &Recorded,
         background: Background,
         injector: Arc<Injector>,
         comparison: Arc<Mutex<Comparison>>,
     ) -> Self {
+        let statements = &recorded.statements;
+        let own: HashSet<String> = statements.iter().map(|one| sql_lexer::normalized(&one.summary.sql)).collect();
+        let foreign = recorded.background.difference(&own).cloned().collect();
         let recorded: Vec<StatementSide> = statements.iter().map(StatementSide::recorded).collect();
         let failures = statements.iter().enumerate().filter_map(|(step, one)| Some((step, dependency_failure(one)?)));
         let failures = failures.collect();
@@ -141,6 +153,7 @@ impl Conductor {
             plan,
             recorded,
             failures,
+            foreign,
             background,
             injector,
             comparison,
@@ -176,133 +189,16 @@ impl Conductor {
         lock(&self.state).outcomes.clone()
     }
 
-    /// Finds out what each statement of a batch is; waits for its turn where it has none yet. None when it may pass unaligned.
-    async fn align(&self, batch: &Upcoming) -> Option<std::result::Result<Vec<Match>, ()>> {
-        let mut counted = false;
-        let begun = Instant::now();
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let waits_until = {
-                let mut state = lock(&self.state);
-                if state.phase != Phase::Request {
-                    return None;
-                }
-                match self.offer_all(&mut state, batch) {
-                    Some(matches) => {
-                        state.moved = Instant::now();
-                        state.preparing += 1;
-                        return Some(Ok(matches));
-                    }
-                    None if self.background == Background::Allow => return None,
-                    None => {}
-                }
-                if !counted {
-                    counted = true;
-                    self.counts.background.fetch_add(1, Ordering::Relaxed);
-                }
-                let quiet_since = state.moved.max(begun);
-                let stuck =
-                    state.flights.is_empty() && !state.alignment.is_complete() && quiet_since.elapsed() >= STUCK;
-                if stuck && let Some(matches) = self.force_all(&mut state, batch) {
-                    state.moved = Instant::now();
-                    state.preparing += 1;
-                    return Some(Ok(matches));
-                }
-                if self.background == Background::Deny && begun.elapsed() >= STUCK {
-                    return Some(Err(()));
-                }
-                Instant::now() + STUCK / 4
-            };
-            let _ = tokio::time::timeout_at(waits_until, changed).await;
-        }
-    }
-
-    /// Aligns a batch; none when its first telling statement has no place yet.
-    fn offer_all(&self, state: &mut State, batch: &Upcoming) -> Option<Vec<Match>> {
-        let mut matches = Vec::with_capacity(batch.statements.len());
-        for (index, statement) in batch.statements.iter().enumerate() {
-            let found = self.offer(state, batch, index, statement);
-            match found {
-                Match::NotYet if index == 0 => return None,
-                // behind statements of the request it is one, too
-                Match::NotYet => matches.push(Match::Extra),
-                found => matches.push(found),
-            }
-        }
-        Some(matches)
-    }
-
-    fn offer(&self, state: &mut State, batch: &Upcoming, index: usize, statement: &UpcomingStatement) -> Match {
-        let mut comparison = lock(&self.comparison);
-        comparison.clocks.replayed.until = Timestamp::now();
-        let verb = sql_lexer::verb(&statement.sql);
-        let idle = batch.status == TransactionStatus::Idle && index == 0;
-        let offered = Offered { session: batch.session, idle, sql: &statement.sql, verb: &verb };
-        state.alignment.offer(&offered, &|step| {
-            let recorded = &self.recorded[step];
-            let same = same_statement(&comparison, recorded, &statement.sql, &statement.parameters);
-            match same {
-                (false, _) => Resemblance::None,
-                (true, false) => Resemblance::Text,
-                (true, true) => Resemblance::Full,
-            }
-        })
-    }
-
-    /// Finds the place of a statement that was not announced before it ran.
-    fn offer_late(&self, state: &mut State, statement: &Statement) -> Match {
-        let comparison = lock(&self.comparison);
-        let verb = sql_lexer::verb(&statement.sql);
-        let offered = Offered { session: statement.session, idle: false, sql: &statement.sql, verb: &verb };
-        state.alignment.offer(&offered, &|step| match same_statement(
-            &comparison,
-            &self.recorded[step],
-            &statement.sql,
-            &statement.parameters,
-        ) {
-            (false, _) => Resemblance::None,
-            (true, false) => Resemblance::Text,
-            (true, true) => Resemblance::Full,
-        })
-    }
-
-    fn force_all(&self, state: &mut State, batch: &Upcoming) -> Option<Vec<Match>> {
-        let first = batch.statements.first()?;
-        let verb = sql_lexer::verb(&first.sql);
-        let offered = Offered { session: batch.session, idle: true, sql: &first.sql, verb: &verb };
-        let mut matches = vec![state.alignment.force(&offered)];
-        for (index, statement) in batch.statements.iter().enumerate().skip(1) {
-            let found = self.offer(state, batch, index, statement);
-            matches.push(if found == Match::NotYet { Match::Extra } else { found });
-        }
-        Some(matches)
-    }
-
-    /// Notes statements that were not recorded.
-    fn note_extras(&self, batch: &Upcoming, matches: &[Match]) {
-        let mut comparison = lock(&self.comparison);
-        for (statement, found) in batch.statements.iter().zip(matches) {
-            match found {
-                Match::Extra => {
-                    let parameters = parameter_texts(&statement.parameters);
-                    let values: Vec<&str> = parameters.iter().map(|one| one.as_deref().unwrap_or("NULL")).collect();
-                    let text = format!("{} ({})", statement.sql, values.join(", "));
-                    comparison.diverge(Place::BetweenStatements, Aspect::Unexpected, None, Some(&text));
-                }
-                Match::Driver => {
-                    self.counts.driver.fetch_add(1, Ordering::Relaxed);
-                }
-                _ => {}
-            }
-        }
-    }
-
     /// Makes the database as it was before a step.
     async fn prepare(&self, session: SessionId, step: usize) {
         let planned = &self.plan.steps[step];
         self.await_parallel(session).await;
+        let transaction = self.plan.transactions.iter().find(|one| one.id == planned.transaction);
+        if let Some(xid) = transaction.filter(|one| one.optional).and_then(|one| one.xid)
+            && !self.injector.adopt(xid).await
+        {
+            tracing::debug!(%xid, "a transaction was injected before it turned out to be the request's own");
+        }
         let mut injected = self.injector.make_visible(&planned.visible).await;
         let held = match self.injector.hold(&planned.ghosts).await {
             Ok(held) => held,
@@ -317,22 +213,6 @@ impl Conductor {
         let mut state = lock(&self.state);
         state.outcomes[step].injected.append(&mut injected);
         state.outcomes[step].held = held;
-    }
-
-    /// Waits until no other session of the request runs a statement: what becomes visible now must not be seen by it.
-    async fn await_parallel(&self, session: SessionId) {
-        let deadline = Instant::now() + PARALLEL;
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if !lock(&self.state).flights.keys().any(|other| *other != session) {
-                return;
-            }
-            if tokio::time::timeout_at(deadline, changed).await.is_err() {
-                return;
-            }
-        }
     }
 
     /// Watches a session's backend for ghosts that it waits for.
@@ -355,18 +235,11 @@ impl Conductor {
         }
         self.land(batch.session);
         let matches = match self.align(batch).await {
-            None => return BeforeStatement::Proceed,
-            Some(Err(())) => return BeforeStatement::Refuse(Box::new(denied())),
-            Some(Ok(matches)) => matches,
+            Turn::Pass => return BeforeStatement::Proceed,
+            Turn::Denied => return BeforeStatement::Refuse(Box::new(denied())),
+            Turn::Aligned(matches) => matches,
         };
-        let decision = self.take_off(batch, matches).await;
-        lock(&self.state).preparing -= 1;
-        self.changed.notify_waiters();
-        decision
-    }
-
-    /// Makes what the batch must find, and sends it on its way.
-    async fn take_off(self: &Arc<Self>, batch: &Upcoming, matches: Vec<Match>) -> BeforeStatement {
+        let _preparing = Preparing(self);
         self.note_extras(batch, &matches);
         let step = matches.iter().find_map(|found| match found {
             Match::Step(step) | Match::Instead(step) => Some(*step),
@@ -414,7 +287,7 @@ impl Conductor {
             let flight = state.flights.get_mut(&statement.session).map(|flight| flight.matches.pop_front());
             match flight {
                 Some(found) => found,
-                // It came on the heels of a failed batch, before that one's ReadyForQuery: a driver's ROLLBACK, say.
+                // it came on the heels of a failed batch, before that one's ReadyForQuery: a driver's ROLLBACK, say
                 None if state.phase == Phase::Request => Some(self.offer_late(&mut state, statement)),
                 None => return,
             }
@@ -450,28 +323,6 @@ impl Conductor {
         self.changed.notify_waiters();
     }
 
-    /// Rows in recorded order, when they are the recorded ones.
-    fn in_recorded_order(&self, step: usize, rows: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-        let recorded = &self.recorded[step].rows;
-        let digests: Vec<u64> = rows.iter().map(|row| row_digest(row)).collect();
-        if recorded.row_digests.len() as u64 != recorded.count
-            || recorded.row_digests.len() != rows.len()
-            || digests == recorded.row_digests
-        {
-            return rows;
-        }
-        let mut places: BTreeMap<u64, VecDeque<usize>> = BTreeMap::new();
-        for (place, digest) in digests.iter().enumerate() {
-            places.entry(*digest).or_default().push_back(place);
-        }
-        let order: Option<Vec<usize>> =
-            recorded.row_digests.iter().map(|digest| places.get_mut(digest)?.pop_front()).collect();
-        let Some(order) = order else { return rows };
-        self.counts.reordered.fetch_add(1, Ordering::Relaxed);
-        let mut rows: Vec<Option<Vec<u8>>> = rows.into_iter().map(Some).collect();
-        order.into_iter().filter_map(|place| rows[place].take()).collect()
-    }
-
     /// The step that a batch's result belongs to.
     fn step_of(&self, session: SessionId, index: usize) -> Option<usize> {
         let state = lock(&self.state);
@@ -480,14 +331,6 @@ impl Conductor {
             _ => None,
         }
     }
-}
-
-/// First eight bytes of BLAKE3 over a DataRow payload, as recorded results have them.
-fn row_digest(row: &[u8]) -> u64 {
-    let digest = blake3::hash(row);
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&digest.as_bytes()[..8]);
-    u64::from_le_bytes(bytes)
 }
 
 /// A failure of SERIALIZABLE's predicate locks; other serialization failures recur by themselves. Source: `predicate.c`.
@@ -544,7 +387,7 @@ impl SessionHooks for Hooks {
 
     fn rewrite_rows(&self, result: RowsOf<'_>, rows: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         match self.0.step_of(result.session, result.index) {
-            Some(step) => self.0.in_recorded_order(step, rows),
+            Some(step) => in_recorded_order(&self.0.recorded[step].rows, rows),
             None => rows,
         }
     }

@@ -20,12 +20,12 @@ use txray_store::model::SourceInfo;
 use txray_store::sink::EventSink;
 use txray_store::time::Timestamp;
 
-use super::ReplayConfig;
 use super::answers::{CallState, RecordedAnswers};
 use super::application::{Application, accepts};
 use super::assembly::{Findings, assemble};
 use super::conductor::{Conductor, Hooks, Phase};
 use super::exchange::Outgoing;
+use super::{Egress, ReplayConfig};
 use crate::checkout::Checkout;
 use crate::compare::{Clocks, Comparison, Period};
 use crate::error::ReplayError;
@@ -59,8 +59,11 @@ struct Proxies {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// Recorded and replayed values that were taken for each other.
+pub(super) type Renamed = Vec<(String, String)>;
+
 /// Runs the request and tells what was found.
-pub(super) async fn run(setting: Setting<'_>) -> Result<ReplayReport, ReplayError> {
+pub(super) async fn run(setting: Setting<'_>) -> Result<(ReplayReport, Renamed), ReplayError> {
     let upstream = upstream(&setting)?;
     let mut notes = setting.plan.notes.clone();
     let outgoing = Outgoing::of(&setting.recorded.request, &setting.config.headers, &mut notes)?;
@@ -73,7 +76,7 @@ pub(super) async fn run(setting: Setting<'_>) -> Result<ReplayReport, ReplayErro
     let injector = Arc::new(Injector::connect(setting.checkout.connection_config(), scripts).await?);
     let conductor = Arc::new(Conductor::new(
         setting.plan.clone(),
-        &setting.recorded.statements,
+        &setting.recorded,
         setting.config.background,
         Arc::clone(&injector),
         Arc::clone(&comparison),
@@ -106,7 +109,7 @@ pub(super) async fn run(setting: Setting<'_>) -> Result<ReplayReport, ReplayErro
         let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
     }
     let (_, failed) = injector.leftovers().await;
-    Ok(assemble(Findings {
+    let report = assemble(Findings {
         recorded: &setting.recorded,
         plan: &setting.plan,
         outcomes: conductor.outcomes(),
@@ -117,7 +120,10 @@ pub(super) async fn run(setting: Setting<'_>) -> Result<ReplayReport, ReplayErro
         failed,
         notes,
         request_ms,
-    }))
+    });
+    let comparison = comparison.lock().unwrap_or_else(PoisonError::into_inner);
+    let pairs = comparison.renaming.renamed_pairs();
+    Ok((report, pairs.map(|(one, other)| (one.to_owned(), other.to_owned())).collect()))
 }
 
 /// Where the application listens.
@@ -269,6 +275,10 @@ fn environment(setting: &Setting<'_>, proxies: &Proxies) -> Vec<(String, Option<
     }
     for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"] {
         variables.push((name.to_owned(), Some(format!("http://{}", proxies.egress))));
+    }
+    if setting.config.egress == Egress::Strict {
+        // what goes past the proxy would go out for real
+        variables.extend(["NO_PROXY", "no_proxy"].map(|name| (name.to_owned(), None)));
     }
     variables.extend(setting.config.environment.iter().map(|(name, value)| (name.clone(), Some(value.clone()))));
     variables

@@ -49,7 +49,18 @@ impl Story {
         };
         let shapes = Shapes::new([relation(POSTS, "posts"), relation(USERS, "users")]);
         let (database, neighbours) = (Some(SourceId(0)), BTreeMap::new());
-        Story { recorded: Recorded { request, database, statements: Vec::new(), neighbours, shapes } }
+        let background = std::collections::HashSet::new();
+        Story {
+            recorded: Recorded {
+                request,
+                database,
+                statements: Vec::new(),
+                adoptable: Vec::new(),
+                neighbours,
+                shapes,
+                background,
+            },
+        }
     }
 
     fn transaction(mut self, id: u64, isolation: &str, snapshot: Option<&str>, xid: Option<u64>) -> Self {
