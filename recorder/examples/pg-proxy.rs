@@ -1,5 +1,5 @@
 //! The PostgreSQL proxy alone, for measuring it: `pg-proxy LISTEN HOST:PORT [inject|observe]`. Events are counted and
-//! dropped; `scripts/bench-pg-proxy` runs pgbench directly and through it.
+//! dropped. Run pgbench directly and through it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
