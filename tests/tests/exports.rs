@@ -36,7 +36,7 @@ fn check_run_event(event: &Value) -> anyhow::Result<()> {
 /// The published schema is not part of this repository: `TXRAY_OPENLINEAGE_SPEC` names the directory `spec` of a copy of
 /// OpenLineage's repository. Without it, only the required fields are checked.
 #[test]
-fn the_openlineage_export_holds_against_the_published_schema() -> anyhow::Result<()> {
+fn the_openlineage_export_has_what_the_published_schema_requires() -> anyhow::Result<()> {
     let recorded = Recorded::with_load(&["--duration", "2", "--bugs", "payment,option"])?;
     let export = recorded.txray(&["export", "lineage", "--format", "openlineage"])?.expect(0)?;
     let events: Vec<Value> = export.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
