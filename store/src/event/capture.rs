@@ -1,0 +1,212 @@
+//! What change capture reads: relations, rows, changes, commits, the schema and sequences.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Lsn, Oid, SourceId, Xid};
+use crate::snapshot::PgSnapshot;
+use crate::time::Timestamp;
+
+/// How much of a relation's history change capture can give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tracking {
+    /// Inserts, updates, deletes and truncates.
+    Full,
+    /// Inserts and truncates only: publishing updates of a relation without identity would make PostgreSQL refuse them.
+    InsertsOnly,
+    /// Nothing: unlogged, temporary, foreign, or not permitted.
+    None,
+}
+
+/// A column of a relation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelationColumn {
+    /// Name.
+    pub name: String,
+    /// `attnum`.
+    pub attribute_number: i16,
+    /// Type.
+    pub type_oid: Oid,
+    /// Type as `format_type` prints it.
+    pub type_name: String,
+    /// Whether it is part of the replica identity (the row's key).
+    pub key: bool,
+    /// NOT NULL.
+    pub not_null: bool,
+    /// Whether it is GENERATED … STORED: not replicated, omitted when a row is restored.
+    pub generated: bool,
+    /// Default expression as SQL.
+    pub default_expression: Option<String>,
+    /// The sequence behind a serial or identity column, qualified and quoted.
+    pub sequence: Option<String>,
+}
+
+/// See [`Event::RelationDescribed`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelationDescribed {
+    /// The server.
+    pub source: SourceId,
+    /// `pg_class.oid`.
+    pub oid: Oid,
+    /// Version of this description, from 1 within its relation.
+    pub version: u32,
+    /// When it was read.
+    pub at: Timestamp,
+    /// Schema.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Columns that row values have, by position: dropped ones left out, generated ones included (their value is NULL in
+    /// streamed changes before PostgreSQL 18).
+    pub columns: Vec<RelationColumn>,
+    /// `relreplident`: `d`, `n`, `f` or `i`.
+    pub replica_identity: char,
+    /// What is captured.
+    pub tracking: Tracking,
+}
+
+/// A row in COPY text form under the pinned settings of [`crate::copy_text`]: fields parted by tabs, `\N` for NULL,
+/// and `\U` alone for a TOAST value that the change left as it was.
+pub type RowText = String;
+
+/// See [`Event::BaseRows`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseRows {
+    /// The server.
+    pub source: SourceId,
+    /// The relation.
+    pub relation: Oid,
+    /// Version of its description.
+    pub version: u32,
+    /// The snapshot of the short transaction that read these rows.
+    pub snapshot: PgSnapshot,
+    /// When they were read.
+    pub at: Timestamp,
+    /// Number of the first row among all base rows of this relation: heap order.
+    pub first_ordinal: u64,
+    /// Rows.
+    pub rows: Vec<RowText>,
+}
+
+/// See [`Event::BaseCompleted`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseCompleted {
+    /// The server.
+    pub source: SourceId,
+    /// When.
+    pub at: Timestamp,
+    /// A snapshot taken after the last range: every state at or after it can be restored.
+    pub snapshot: PgSnapshot,
+    /// Write-ahead log position at that time.
+    pub lsn: Lsn,
+}
+
+/// What a change did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ChangeOp {
+    /// A new row.
+    Insert,
+    /// A row's new version.
+    Update,
+    /// A row's end.
+    Delete,
+    /// The end of every row of the relation.
+    Truncate,
+}
+
+/// One change of a row, as logical replication reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowChange {
+    /// The relation.
+    pub relation: Oid,
+    /// Version of its description.
+    pub version: u32,
+    /// What it did.
+    pub op: ChangeOp,
+    /// The old row where replication sent one: all columns under REPLICA IDENTITY FULL, else only the key columns
+    /// (others `\N`), on deletes and on updates that changed the key.
+    pub old: Option<RowText>,
+    /// The new row, on inserts and updates.
+    pub new: Option<RowText>,
+}
+
+/// See [`Event::RowChanges`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowChanges {
+    /// The server.
+    pub source: SourceId,
+    /// The transaction's id.
+    pub xid: Xid,
+    /// Its commit's position.
+    pub commit_lsn: Lsn,
+    /// Its commit's time by the server's clock.
+    pub committed_at: Timestamp,
+    /// Number of the first of these changes within the transaction, from 0.
+    pub first_ordinal: u64,
+    /// Changes in order.
+    pub changes: Vec<RowChange>,
+}
+
+/// See [`Event::CommitSeen`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitSeen {
+    /// The server.
+    pub source: SourceId,
+    /// The transaction's id.
+    pub xid: Xid,
+    /// Its commit's position.
+    pub commit_lsn: Lsn,
+    /// Its commit's time by the server's clock.
+    pub committed_at: Timestamp,
+    /// How many changes it had.
+    pub change_count: u64,
+    /// When the recorder received the commit.
+    pub received_at: Timestamp,
+}
+
+/// How a schema was dumped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SchemaFlavour {
+    /// `pg_dump --binary-upgrade --schema-only`: OIDs and attribute numbers recur when loaded under `postgres -b`.
+    BinaryUpgrade,
+    /// `pg_dump --schema-only`.
+    Plain,
+}
+
+/// See [`Event::SchemaDumped`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchemaDumped {
+    /// The server.
+    pub source: SourceId,
+    /// When the dump was begun.
+    pub at: Timestamp,
+    /// Number of this dump, from 1 within its source.
+    pub version: u32,
+    /// How it was made.
+    pub flavour: SchemaFlavour,
+    /// SQL.
+    pub sql: String,
+    /// Roles that the schema names, as SQL.
+    pub roles_sql: String,
+}
+
+/// A sequence's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SequenceValue {
+    /// Qualified, quoted name.
+    pub name: String,
+    /// `last_value`.
+    pub last_value: i64,
+    /// `is_called`.
+    pub is_called: bool,
+}
+
+/// See [`Event::SequenceValues`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SequenceValues {
+    /// The server.
+    pub source: SourceId,
+    /// When they were read.
+    pub at: Timestamp,
+    /// Values.
+    pub values: Vec<SequenceValue>,
+}
