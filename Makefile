@@ -14,7 +14,7 @@ setup:
 	@scripts/setup
 
 test-setup:
-	@scripts/setup --duckdb-cli
+	@scripts/setup --duckdb-cli --postgres-18
 
 test: test-setup  ## every test: units, properties, documentation, end to end against a real PostgreSQL
 	cargo build --workspace --bins
