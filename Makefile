@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo build setup test test-setup lint fmt bench screenshot clean
+.PHONY: demo build setup test test-setup lint fmt bench fuzz screenshot clean
 
 demo: build  ## record the fixtures with their bugs, then tell the story (the terminal UI on a terminal)
 	@$(TARGET_DIR)/debug/txray demo
@@ -30,6 +30,9 @@ fmt:
 
 bench: setup  ## figures of README.md and ARCHITECTURE.md
 	@scripts/bench
+
+fuzz: setup  ## fuzz each target for SECONDS seconds (60), guided by coverage; needs nightly Rust and cargo-fuzz
+	@scripts/fuzz $(or $(SECONDS),60)
 
 screenshot: build  ## docs/screenshot.svg from the demo's trace
 	@scripts/screenshot

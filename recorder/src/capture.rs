@@ -35,6 +35,7 @@ mod base_copy;
 mod catalogue;
 mod connection;
 mod error;
+pub(crate) mod fuzzing;
 mod membership;
 mod publication;
 mod registry;

@@ -5,6 +5,8 @@
 
 pub mod capture;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod pg;
 pub mod pgoutput;

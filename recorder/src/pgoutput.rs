@@ -11,8 +11,7 @@ use txray_store::ids::{Lsn, Oid};
 use txray_store::time::Timestamp;
 
 mod cursor;
-#[cfg(test)]
-mod encode;
+pub(crate) mod encode;
 
 use cursor::Cursor;
 

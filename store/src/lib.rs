@@ -9,6 +9,8 @@ pub mod copy_text;
 pub mod error;
 pub mod event;
 pub mod export;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ids;
 pub mod ingest;
 pub mod log;

@@ -62,7 +62,13 @@ impl EventSink {
     /// A sink whose events arrive at a receiver, in order: for tests, and for replays that are compared at once. It holds
     /// 65,536 events; those that the receiver is too slow for are dropped and counted.
     pub fn in_memory() -> (EventSink, Receiver<Event>) {
-        let (sender, receiver) = sync_channel(IN_MEMORY_EVENTS);
+        EventSink::in_memory_of(IN_MEMORY_EVENTS)
+    }
+
+    /// As [`EventSink::in_memory`], for so many events: the room for them is taken at once.
+    #[doc(hidden)]
+    pub fn in_memory_of(events: usize) -> (EventSink, Receiver<Event>) {
+        let (sender, receiver) = sync_channel(events);
         let target = Target::Memory { sender, dropped: Arc::new(AtomicU64::new(0)) };
         (EventSink { ids: Arc::new(IdSource::default()), target }, receiver)
     }

@@ -84,7 +84,7 @@ pub(crate) fn encode(message: &Message) -> Bytes {
 }
 
 fn put_time(out: &mut BytesMut, time: Timestamp) {
-    out.put_i64(time.0 - Timestamp::from_postgres(0).0);
+    out.put_i64(time.0.saturating_sub(Timestamp::from_postgres(0).0));
 }
 
 fn put_text(out: &mut BytesMut, text: &str) {

@@ -1,5 +1,7 @@
 //! The events of a log as a reader is to take them: what is torn or missing at its end is told as gaps.
 
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use crate::error::StoreError;
@@ -29,8 +31,8 @@ impl LogPlace {
 
 /// Iterator over the events of a log, and then over the gaps that its end means.
 #[derive(Debug)]
-pub(crate) struct RepairedLog {
-    reader: LogReader,
+pub(crate) struct RepairedLog<R = BufReader<File>> {
+    reader: LogReader<R>,
     place: LogPlace,
     facts: LogFacts,
     stopped: bool,
@@ -55,7 +57,14 @@ impl RepairedLog {
             let what = "it is the log of another trace, or another log of this trace".to_owned();
             return Err(StoreError::Damaged { file: path, offset: Some(0), what });
         }
-        Ok(RepairedLog { reader, place, facts: LogFacts::default(), stopped: false, gaps: None })
+        Ok(RepairedLog::new(reader, place))
+    }
+}
+
+impl<R: Read> RepairedLog<R> {
+    /// What a reader at a log's beginning gives.
+    pub(crate) fn new(reader: LogReader<R>, place: LogPlace) -> Self {
+        RepairedLog { reader, place, facts: LogFacts::default(), stopped: false, gaps: None }
     }
 
     /// Tells how the log ended and what was in it.
@@ -103,7 +112,7 @@ impl RepairedLog {
     }
 }
 
-impl Iterator for RepairedLog {
+impl<R: Read> Iterator for RepairedLog<R> {
     type Item = Event;
 
     fn next(&mut self) -> Option<Event> {

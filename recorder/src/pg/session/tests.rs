@@ -3,4 +3,4 @@
 mod anything;
 mod asking;
 mod recording;
-mod script;
+pub(crate) mod script;

@@ -228,7 +228,7 @@ fn transaction_line(transaction: &TransactionFinished) -> String {
 }
 
 /// `Q sql`, `P name|sql`, `B portal|statement|value,value`, `D Sname`, `E portal`, `C Sname`, `S`, `H`, `F oid`, `d data`, `c`, `f`, `X`.
-fn client(line: &str, out: &mut Vec<u8>) {
+pub(crate) fn client(line: &str, out: &mut Vec<u8>) {
     let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
     let parts: Vec<&str> = rest.split('|').collect();
     let named = rest.get(1..).unwrap_or_default().as_bytes();
@@ -270,7 +270,7 @@ fn client(line: &str, out: &mut Vec<u8>) {
 }
 
 /// As the protocol's letters say: `T column,column`, `D value,value`, `C tag`, `Z I`, `E sqlstate`, `V value`, `t oid,oid`, `S name=value`.
-fn server(line: &str) -> Vec<u8> {
+pub(crate) fn server(line: &str) -> Vec<u8> {
     let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
     let mut out = Vec::new();
     let list = || rest.split(',').filter(|item| !item.is_empty());
