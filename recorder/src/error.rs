@@ -106,6 +106,32 @@ pub enum RecorderError {
         /// Why.
         source: io::Error,
     },
+    /// Encrypted calls cannot be looked into.
+    #[error("could not prepare for encrypted calls")]
+    Tls {
+        /// Why.
+        #[from]
+        source: rustls::Error,
+    },
+    /// The local certificate authority cannot be used.
+    #[error("could not use the local certificate authority")]
+    Authority {
+        /// Why.
+        #[from]
+        source: crate::http::tls::CaError,
+    },
+    /// A file of roots cannot be used.
+    #[error(transparent)]
+    Roots(#[from] crate::http::tls::RootsError),
+    /// There is nothing to verify servers with.
+    #[error("could not find the system's root certificates")]
+    NoRoots,
+    /// The files for the application's trust cannot be written.
+    #[error("could not write the certificates that the application is to trust")]
+    TrustFiles {
+        /// Why.
+        source: io::Error,
+    },
     /// Signals cannot be listened to.
     #[error("could not listen for signals")]
     Signals {
@@ -159,6 +185,13 @@ impl RecorderError {
             RecorderError::Capture { hint, .. } => return hint.clone(),
             RecorderError::NoProgram { .. } => "give a path, or put its directory on PATH",
             RecorderError::Start { .. } => "run it alone to see whether it starts",
+            RecorderError::Authority { source } => return Some(source.hint()),
+            RecorderError::NoRoots => {
+                "install the system's root certificates (ca-certificates), or name their file in SSL_CERT_FILE"
+            }
+            RecorderError::Roots(_) => "name a file with certificates in PEM",
+            RecorderError::TrustFiles { .. } => "make room in the temporary directory, or name another in TMPDIR",
+            RecorderError::Tls { .. } => "record with --egress-tls opaque",
             RecorderError::Signals { .. } => return None,
             RecorderError::Trace { source, .. } => return source.hint(),
         };

@@ -7,17 +7,23 @@
 //! unrecorded, with a gap. The only byte added to a request is a `traceparent` header where there was none.
 
 pub mod authority;
+mod base64;
 mod client;
 pub mod egress;
 mod exchange;
 mod framing;
+mod halves;
 mod head;
+pub mod host_patterns;
+mod http2;
 pub(crate) mod listener;
 mod owner;
 pub mod reverse;
 mod tee;
+pub mod tls;
 pub mod traceparent;
 mod wire;
 
 pub use authority::Authority;
+pub use host_patterns::HostPatterns;
 pub use listener::ProxyLimits;

@@ -10,6 +10,7 @@ mod application;
 mod borders;
 mod config;
 mod database_url;
+mod encryption;
 mod preflight;
 mod progress;
 mod run;
@@ -27,6 +28,7 @@ pub use self::config::{
     AppCommand, HttpPair, ParsePairError, PgPair, ProgressListener, RecorderConfig, RecorderLimits, parse_listen,
 };
 pub use self::database_url::{DatabaseUrl, ParseDatabaseUrlError};
+pub use self::encryption::{EgressTlsMode, EgressTlsOptions, HttpTls, encrypted_answers};
 pub use self::progress::Progress;
 pub use self::run::record;
 pub use self::summary::{RecordSummary, RecordedCounts};
@@ -100,7 +102,16 @@ impl Recorder {
     /// Environment variables that lead an application to the proxies: name, and value or none to unset it.
     pub fn application_environment(&self) -> Vec<(&'static str, Option<String>)> {
         let pg = self.config.pg.first().map(|pair| &pair.url).zip(self.borders.pg.first());
-        application::environment(pg, self.borders.egress)
+        let mut variables = application::environment(pg, self.borders.egress);
+        let trust = self.borders.trust.files.iter().flat_map(crate::http::tls::TrustFiles::variables);
+        variables.extend(trust.map(|(name, value)| (name, Some(value))));
+        variables
+    }
+
+    /// Tells that the application was started with [`Recorder::application_environment`], as the leader of a process group:
+    /// its encrypted calls can be looked into.
+    pub fn application_started(&self, pid: u32) {
+        self.borders.trust.application.started(pid);
     }
 
     /// Where further events of this recording go.

@@ -1,6 +1,7 @@
 //! The command line: arguments, dispatch, errors with hints and exit codes.
 
 mod args;
+mod ca;
 mod demo;
 mod export;
 mod failure;
@@ -54,6 +55,7 @@ fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
         Command::Replay(options) => replay::run(options, &mut out)?,
         Command::Seal(options) => maintain::seal(&options, &mut out)?,
         Command::Verify(options) => maintain::verify(&options, &mut out)?,
+        Command::Ca(options) => ca::run(&options, &mut out)?,
         Command::Demo(options) => demo::run(&options, &mut out)?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "txray", &mut out);

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 use txray_store::event::{Event, Gap, GapKind};
 use txray_store::ids::SourceId;
@@ -51,7 +50,7 @@ pub(super) async fn next(client: &mut Peer, mut upstream: Option<&mut Peer>, sto
                 _ => return Next::Closed,
             },
             (filled, upstream) = heard => {
-                let sent = client.outbound.write_all(&upstream.inbound.buffer).await;
+                let sent = client.outbound.send(&upstream.inbound.buffer).await;
                 upstream.inbound.buffer.clear();
                 if sent.is_err() || !matches!(filled, Ok(1..)) {
                     return Next::Closed;
@@ -74,9 +73,10 @@ pub(super) fn plain_answer(status: u16, reason: &str, text: &str) -> Vec<u8> {
 /// Sends a last answer and waits, for a bounded time, until the client has closed: closing first would make its kernel discard
 /// an answer that it has not read when more of its request arrives.
 pub(super) async fn answer_and_close(client: &mut Peer, answer: &[u8]) {
-    if client.outbound.write_all(answer).await.is_err() || client.outbound.shutdown().await.is_err() {
+    if client.outbound.send(answer).await.is_err() {
         return;
     }
+    client.outbound.end().await;
     let drained = async {
         while matches!(client.inbound.fill().await, Ok(1..)) {
             client.inbound.buffer.clear();

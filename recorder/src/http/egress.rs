@@ -1,19 +1,23 @@
 //! The egress proxy: stands behind the application and records its outbound calls.
 //!
-//! Plain HTTP calls (absolute-form targets) are recorded whole. `CONNECT` tunnels pass as they are: the call is recorded as
-//! opaque. With an [`Answerer`] each call is first offered to it, which is how a replay answers from the recording.
+//! Plain HTTP calls (absolute-form targets) are recorded whole, and so are those within a `CONNECT` tunnel that can be looked into
+//! (see [`interception`]). Other tunnels pass as they are: the call is recorded as opaque. With an [`Answerer`] each call is first
+//! offered to it, which is how a replay answers from the recording.
 
 mod answer;
+mod encrypted;
+mod interception;
 mod parent;
 mod record;
+mod streams;
 mod target;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use txray_store::event::GapKind;
@@ -21,6 +25,9 @@ use txray_store::ids::SourceId;
 
 use self::answer::Offered;
 pub use self::answer::{Answer, Answerer, OutboundCall};
+use self::encrypted::Tunnelled;
+use self::interception::Interception;
+pub use self::interception::{EgressTls, StartedApplication, TrustingClients};
 pub use self::parent::{ParentProxies, ParentProxy};
 use self::record::CallRecord;
 use self::target::Target;
@@ -49,6 +56,8 @@ pub struct EgressConfig {
     pub redactor: Arc<Redactor>,
     /// Proxies that outbound calls have to go through.
     pub parents: ParentProxies,
+    /// How to look into encrypted calls; none leaves them alone.
+    pub tls: Option<EgressTls>,
     /// Answers calls instead of the world.
     pub answerer: Option<Arc<dyn Answerer>>,
 }
@@ -65,6 +74,7 @@ struct Shared {
     local_addr: SocketAddr,
     sink: EventSink,
     gaps: Gaps,
+    interception: Option<Interception>,
     /// Hosts whose tunnels were reported as gaps.
     opaque_hosts: Mutex<HashSet<String>>,
     owners: Arc<SocketOwners>,
@@ -72,6 +82,9 @@ struct Shared {
 
 /// Why a call has no answer when its client went away.
 const CLIENT_GONE: &str = "the application went away before the response ended";
+
+/// How long the ends of an encrypted connection may take to be told of its end.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Hosts that are told apart in gaps.
 const MAX_OPAQUE_HOSTS: usize = 1024;
@@ -84,9 +97,13 @@ struct Origin {
 
 /// One client's connection.
 struct Connection<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     client: Peer,
     origin: Option<Origin>,
+    /// The request for the tunnel that the client's calls come through, and the server that it leads to.
+    within: Option<(RequestHead, Authority)>,
+    /// Whether the client chose HTTP/2 there.
+    speaks_http2: bool,
     stop: &'a CancellationToken,
     /// The process of the client.
     owner: OwnerSearch,
@@ -100,7 +117,16 @@ impl EgressProxy {
         let listener = bind("--egress", config.listen).await?;
         let local_addr = listener.local_addr().unwrap_or(config.listen);
         let gaps = Gaps::new(config.source);
-        let shared = Shared { config, local_addr, sink, gaps, opaque_hosts: Mutex::default(), owners: Arc::default() };
+        let interception = config.tls.as_ref().map(Interception::new).transpose()?;
+        let shared = Shared {
+            config,
+            local_addr,
+            sink,
+            gaps,
+            interception,
+            opaque_hosts: Mutex::default(),
+            owners: Arc::default(),
+        };
         Ok(EgressProxy { listener, local_addr, shared: Arc::new(shared) })
     }
 
@@ -118,8 +144,16 @@ impl EgressProxy {
             async move {
                 let client = Peer::new(stream);
                 let owner = OwnerSearch::plan(&shared.owners, &client);
-                let connection =
-                    Connection { shared: &shared, client, origin: None, stop: &stop, owner, ended: Vec::new() };
+                let connection = Connection {
+                    shared: &shared,
+                    client,
+                    origin: None,
+                    within: None,
+                    speaks_http2: false,
+                    stop: &stop,
+                    owner,
+                    ended: Vec::new(),
+                };
                 connection.serve().await;
             }
         })
@@ -133,10 +167,7 @@ impl Connection<'_> {
         loop {
             let goes_on = match self.next().await {
                 Next::Request(head) => self.serve_call(&head).await,
-                Next::NotHttp => {
-                    let text = "this is an outbound proxy for HTTP/1; the bytes received are not HTTP/1";
-                    self.refuse(400, "Bad Request", text).await
-                }
+                Next::NotHttp => self.serve_unfollowed().await,
                 Next::Closed => false,
             };
             if !goes_on || self.stop.is_cancelled() {
@@ -144,6 +175,34 @@ impl Connection<'_> {
             }
         }
         settle(&mut self.owner, &mut self.ended).await;
+        let _ = tokio::time::timeout(FAREWELL, self.farewell()).await;
+    }
+
+    /// Tells each side of an encrypted connection that the other has ended in order.
+    async fn farewell(&mut self) {
+        let Some(origin) = self.origin.as_mut().filter(|_| self.within.is_some()) else { return };
+        if origin.peer.inbound.ended {
+            self.client.outbound.end().await;
+        }
+        if self.client.inbound.ended {
+            origin.peer.outbound.end().await;
+        }
+    }
+
+    /// The client's bytes are not HTTP/1.
+    async fn serve_unfollowed(&mut self) -> bool {
+        match self.within.clone() {
+            Some((head, server)) if self.origin.is_some() => {
+                let record = CallRecord::start(self.shared, &head, &server.to_string());
+                self.tunnel(&server, Some("what it carries is not HTTP/1")).await;
+                self.done(record);
+                false
+            }
+            _ => {
+                let text = "this is an outbound proxy for HTTP/1; the bytes received are not HTTP/1";
+                self.refuse(400, "Bad Request", text).await
+            }
+        }
     }
 
     /// What the client brings next; meanwhile, what has ended is recorded when the client's process is found.
@@ -178,13 +237,24 @@ impl Connection<'_> {
 
     /// Serves one call. Returns whether the connection can carry another.
     async fn serve_call(&mut self, head: &RequestHead) -> bool {
-        let target = match Target::of(head) {
-            Ok(target) => target,
-            Err(reason) => return self.refuse(400, "Bad Request", reason).await,
+        let target = match &self.within {
+            Some((_, server)) => Target::Secure(server.clone()),
+            None => match Target::of(head) {
+                Ok(target) => target,
+                Err(reason) => return self.refuse(400, "Bad Request", reason).await,
+            },
         };
-        let mut record = CallRecord::start(self.shared, head);
+        let url = target.url(&head.target);
+        let mut record = CallRecord::start(self.shared, head, &url);
         if let Some(answerer) = self.shared.config.answerer.as_deref() {
-            match answer::offer(answerer, &mut self.client, &self.shared.config, head, &mut record).await {
+            if let Target::Tunnel(authority) = &target
+                && self.shared.interception.is_some()
+                && answerer.looks_into(&authority.to_string())
+            {
+                let tunnelled = self.stand_alone(authority).await;
+                return self.go_into(tunnelled, head, &target, record).await;
+            }
+            match answer::offer(answerer, &mut self.client, &self.shared.config, head, &url, &mut record).await {
                 Offered::PassThrough => {}
                 Offered::Answered(goes_on) => {
                     self.done(record);
@@ -202,15 +272,49 @@ impl Connection<'_> {
             return self.fail(record, reason).await;
         }
         match &target {
-            Target::Tunnel(authority) if self.shared.config.parents.for_target(&target).is_none() => {
+            Target::Tunnel(_) if self.shared.config.parents.for_target(&target).is_none() => {
                 let answer = b"HTTP/1.1 200 Connection established\r\n\r\n";
-                if self.client.outbound.write_all(answer).await.is_ok() {
-                    self.tunnel(authority).await;
+                if self.client.outbound.send(answer).await.is_err() {
+                    record.fail(CLIENT_GONE.to_owned());
+                    self.done(record);
+                    return false;
                 }
+                let tunnelled = self.look_into(head, &target).await;
+                self.go_into(tunnelled, head, &target, record).await
+            }
+            _ => self.exchange(head, &target, record).await,
+        }
+    }
+
+    /// Goes on with a tunnel, as what it turned out to be.
+    async fn go_into(
+        &mut self,
+        tunnelled: Tunnelled,
+        head: &RequestHead,
+        target: &Target,
+        mut record: CallRecord,
+    ) -> bool {
+        match tunnelled {
+            Tunnelled::Opaque(why) => {
+                self.tunnel(target.authority(), why).await;
                 self.done(record);
                 false
             }
-            Target::Tunnel(_) | Target::Plain { .. } => self.exchange(head, &target, record).await,
+            Tunnelled::Ended(reason) => {
+                self.report_opaque(target.authority(), None);
+                record.fail(reason);
+                self.done(record);
+                false
+            }
+            Tunnelled::Secure(server, protocol) => {
+                record.discard();
+                self.speaks_http2 = protocol.is_some_and(|name| name == b"h2");
+                self.within = Some((head.clone(), server));
+                if self.speaks_http2 {
+                    self.serve_streams().await;
+                }
+                !self.speaks_http2
+            }
         }
     }
 
@@ -224,13 +328,20 @@ impl Connection<'_> {
     /// Sees to it that `origin` is connected to where the call goes.
     async fn connect_to(&mut self, target: &Target) -> Result<(), String> {
         let config = &self.shared.config;
+        if let (Target::Secure(server), Some((connect_head, _))) = (target, &self.within) {
+            if self.origin.is_none() {
+                let peer = self.dial_secure(connect_head, server).await?;
+                self.origin = Some(Origin { authority: server.clone(), peer });
+            }
+            return Ok(());
+        }
         let authority =
             config.parents.for_target(target).map_or_else(|| target.authority(), |parent| &parent.authority);
         if self.origin.as_ref().is_some_and(|origin| origin.authority == *authority) {
             return Ok(());
         }
         self.origin = None;
-        let stream = connect(authority, config.limits.connect_timeout).await?;
+        let stream = connect(authority).await?;
         if leads_here(&stream, self.shared.local_addr) {
             return Err(format!("{authority} is this outbound proxy itself"));
         }
@@ -255,13 +366,14 @@ impl Connection<'_> {
             ExchangeEnd::Whole | ExchangeEnd::Last => {}
             ExchangeEnd::ClientGone => record.fail(CLIENT_GONE.to_owned()),
             ExchangeEnd::UpstreamGone => record.fail("the server broke off".to_owned()),
-            ExchangeEnd::Switched | ExchangeEnd::Unfollowed if head.method == "CONNECT" => {
-                self.tunnel(target.authority()).await;
+            ExchangeEnd::Switched if matches!(target, Target::Tunnel(_)) => {
+                let tunnelled = self.look_into(head, target).await;
+                return self.go_into(tunnelled, head, target, record).await;
             }
             ExchangeEnd::Switched | ExchangeEnd::Unfollowed => {
                 record.mark_opaque();
                 self.done(record);
-                self.tunnel(target.authority()).await;
+                self.tunnel(target.authority(), None).await;
                 return false;
             }
         }
@@ -270,8 +382,8 @@ impl Connection<'_> {
     }
 
     /// Passes what follows as it is.
-    async fn tunnel(&mut self, authority: &Authority) {
-        self.report_opaque(authority);
+    async fn tunnel(&mut self, authority: &Authority, why: Option<&str>) {
+        self.report_opaque(authority, why);
         if let Some(origin) = self.origin.as_mut() {
             let tunnel = tunnel(&mut self.client, &mut origin.peer, self.stop.cancelled());
             tokio::join!(settle(&mut self.owner, &mut self.ended), tunnel);
@@ -279,10 +391,11 @@ impl Connection<'_> {
     }
 
     /// Reports, once per host, that calls are not seen.
-    fn report_opaque(&self, authority: &Authority) {
+    fn report_opaque(&self, authority: &Authority, why: Option<&str>) {
         let mut hosts = self.shared.opaque_hosts.lock().unwrap_or_else(PoisonError::into_inner);
         if hosts.len() < MAX_OPAQUE_HOSTS && hosts.insert(authority.to_string()) {
-            let reason = format!("calls to {authority} went through a tunnel: their content was not recorded");
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+            let reason = format!("calls to {authority} went through a tunnel: their content was not recorded{why}");
             self.shared.gaps.report(&self.shared.sink, GapKind::OpaqueTunnel, reason);
         }
     }

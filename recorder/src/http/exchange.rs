@@ -1,10 +1,9 @@
 //! One request and its response between two connections, in both directions at once.
 
 use bytes::Bytes;
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
 
 use super::framing::Framing;
+use super::halves::Outbound;
 use super::head::ResponseHead;
 use super::owner::OwnerSearch;
 use super::tee::BodyTee;
@@ -96,7 +95,7 @@ pub(super) async fn run(
     }
     // The client has ended its side: it may be gone, or be waiting for the answer. The upstream is told what it would be
     // told without a proxy.
-    let _ = upstream.outbound.shutdown().await;
+    upstream.outbound.end().await;
     let received = receiving.await;
     match received {
         ExchangeEnd::UpstreamGone => ExchangeEnd::ClientGone,
@@ -127,11 +126,11 @@ fn without_another(end: ExchangeEnd) -> ExchangeEnd {
 
 async fn send_request(
     client: &mut Inbound,
-    upstream: &mut OwnedWriteHalf,
+    upstream: &mut Outbound,
     outgoing: Outgoing<'_>,
     request: RequestBody<'_>,
 ) -> Result<(), Broken> {
-    upstream.write_all(&outgoing.head).await.map_err(|_| Broken::Destination)?;
+    upstream.send(&outgoing.head).await.map_err(|_| Broken::Destination)?;
     let mut framing = outgoing.framing;
     pump(client, upstream, &mut framing, request.tee).await?;
     (request.at_end)(request.tee);
@@ -140,14 +139,14 @@ async fn send_request(
 
 async fn receive_response(
     upstream: &mut Inbound,
-    client: &mut OwnedWriteHalf,
+    client: &mut Outbound,
     method: &str,
     response: &mut ResponseSeen,
 ) -> ExchangeEnd {
     let head = loop {
         match ResponseHead::take(&mut upstream.buffer, method) {
             Ok(Some(head)) => {
-                if client.write_all(&head.raw).await.is_err() {
+                if client.send(&head.raw).await.is_err() {
                     return ExchangeEnd::ClientGone;
                 }
                 if !head.is_interim() {
@@ -157,7 +156,7 @@ async fn receive_response(
             Ok(None) => {
                 if !matches!(upstream.fill().await, Ok(1..)) {
                     // A cut head goes on as it is.
-                    let _ = client.write_all(&upstream.buffer).await;
+                    let _ = client.send(&upstream.buffer).await;
                     return ExchangeEnd::UpstreamGone;
                 }
             }

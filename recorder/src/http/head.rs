@@ -15,6 +15,17 @@ const MAX_HEADERS: usize = 8192;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NotHttp;
 
+/// A version of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+    /// HTTP/2.
+    Http2,
+}
+
 /// A request's head.
 #[derive(Debug, Clone)]
 pub(super) struct RequestHead {
@@ -24,8 +35,8 @@ pub(super) struct RequestHead {
     pub(super) method: String,
     /// Target as sent.
     pub(super) target: String,
-    /// Minor version of HTTP/1.
-    pub(super) minor_version: u8,
+    /// Version.
+    pub(super) version: Version,
     /// Headers in order, in the client's spelling.
     pub(super) headers: Headers,
     /// How the body is delimited.
@@ -63,7 +74,7 @@ impl RequestHead {
                         raw: Bytes::new(),
                         method: request.method.unwrap_or_default().to_owned(),
                         target: request.path.unwrap_or_default().to_owned(),
-                        minor_version: request.version.unwrap_or(1),
+                        version: if request.version == Some(0) { Version::Http10 } else { Version::Http11 },
                         headers: owned(request.headers),
                         framing: Framing::Empty,
                     };
@@ -84,9 +95,13 @@ impl RequestHead {
         first(&self.headers, name)
     }
 
-    /// `HTTP/1.1` or `HTTP/1.0`.
+    /// `HTTP/1.1`, `HTTP/1.0` or `HTTP/2`.
     pub(super) fn version(&self) -> &'static str {
-        if self.minor_version == 0 { "HTTP/1.0" } else { "HTTP/1.1" }
+        match self.version {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2",
+        }
     }
 
     /// The head's bytes with one header line added at its end.
@@ -104,12 +119,13 @@ impl RequestHead {
     pub(super) fn keeps_alive(&self) -> bool {
         let has =
             |token| list_has(&self.headers, "connection", token) || list_has(&self.headers, "proxy-connection", token);
-        if self.minor_version == 0 { has("keep-alive") } else { !has("close") }
+        if self.version == Version::Http10 { has("keep-alive") } else { !has("close") }
     }
 
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub(super) fn expects_continue(&self) -> bool {
-        self.minor_version > 0 && self.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
+        self.version != Version::Http10
+            && self.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
     }
 }
 

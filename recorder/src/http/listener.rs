@@ -20,20 +20,13 @@ pub struct ProxyLimits {
     pub body_prefix_bytes: usize,
     /// Connections served at once; further ones wait in the kernel's queue.
     pub connections: usize,
-    /// How long to wait for an upstream to accept a connection.
-    pub connect_timeout: Duration,
     /// How long exchanges under way may go on after the proxy was told to stop.
     pub drain: Duration,
 }
 
 impl Default for ProxyLimits {
     fn default() -> Self {
-        ProxyLimits {
-            body_prefix_bytes: 1024 * 1024,
-            connections: 16_384,
-            connect_timeout: Duration::from_mins(1),
-            drain: Duration::from_secs(10),
-        }
+        ProxyLimits { body_prefix_bytes: 1024 * 1024, connections: 16_384, drain: Duration::from_secs(10) }
     }
 }
 
@@ -94,11 +87,9 @@ async fn accept(
     Ok((stream, peer, place))
 }
 
-/// Connects to an upstream. The error says why not, without values of the request.
-pub(super) async fn connect(upstream: &Authority, timeout: Duration) -> Result<TcpStream, String> {
-    match tokio::time::timeout(timeout, TcpStream::connect((upstream.host.as_str(), upstream.port))).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(format!("could not connect to {upstream}: {error}")),
-        Err(_) => Err(format!("could not connect to {upstream}: no answer within {} s", timeout.as_secs())),
-    }
+/// Connects to an upstream, waiting as long as the kernel does. The error says why not, without values of the request.
+pub(super) async fn connect(upstream: &Authority) -> Result<TcpStream, String> {
+    TcpStream::connect((upstream.host.as_str(), upstream.port))
+        .await
+        .map_err(|error| format!("could not connect to {upstream}: {error}"))
 }

@@ -4,12 +4,15 @@
 //! closes act between client and application as without a proxy, and no request is lost on a pooled connection gone stale.
 
 mod record;
+mod streams;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use txray_store::event::{GapKind, RequestEnd};
 use txray_store::ids::SourceId;
@@ -19,6 +22,7 @@ use super::authority::Authority;
 use super::client::{Gaps, Next, answer_and_close, next, plain_answer};
 use super::exchange::{self, ExchangeEnd, Outgoing, RequestBody};
 use super::head::RequestHead;
+use super::http2::PREFACE;
 use super::listener::{ProxyLimits, bind, connect, serve};
 use super::owner::{MAX_WAITING, OwnerSearch};
 use super::traceparent;
@@ -41,6 +45,8 @@ pub struct ReverseProxyConfig {
     pub limits: ProxyLimits,
     /// Masks secrets.
     pub redactor: Arc<Redactor>,
+    /// How to encrypt for clients that begin with TLS; none passes what they send as it is.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 /// A bound reverse proxy.
@@ -97,9 +103,15 @@ impl ReverseProxy {
     }
 }
 
+/// How long a client may take to be told that the application has ended the connection.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A client with which no encryption could be agreed on.
+struct Unencryptable;
+
 /// One client's connection, paired with one to the application.
 struct Connection<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     stop: &'a CancellationToken,
     address: SocketAddr,
     client: Peer,
@@ -112,11 +124,19 @@ struct Connection<'a> {
 
 impl Connection<'_> {
     async fn serve(mut self) {
+        let encrypted = match self.decrypt().await {
+            Ok(encrypted) => encrypted,
+            Err(Unencryptable) => return,
+        };
         loop {
             let goes_on = match self.next().await {
                 Next::Request(head) => self.serve_request(&head).await,
                 Next::NotHttp => {
-                    self.pass_unfollowed().await;
+                    if self.upstream.is_none() && self.begins_http2().await {
+                        self.serve_streams().await;
+                    } else {
+                        self.pass_unfollowed().await;
+                    }
                     false
                 }
                 Next::Closed => false,
@@ -126,6 +146,36 @@ impl Connection<'_> {
             }
         }
         settle(&mut self.worker, &mut self.ended).await;
+        if encrypted && self.upstream.as_ref().is_some_and(|upstream| upstream.inbound.ended) {
+            let _ = tokio::time::timeout(FAREWELL, self.client.outbound.end()).await;
+        }
+    }
+
+    /// Takes the place of the application's TLS where the client begins with it and a certificate was given. Returns whether.
+    async fn decrypt(&mut self) -> Result<bool, Unencryptable> {
+        let Some(tls) = &self.shared.config.tls else { return Ok(false) };
+        let first = tokio::select! {
+            there = self.client.inbound.has(1) => there,
+            () = self.stop.cancelled() => false,
+        };
+        // 22: a record of a handshake.
+        if !first || self.client.inbound.buffer[0] != 22 {
+            return Ok(false);
+        }
+        let plain = std::mem::replace(&mut self.client, Peer::ended());
+        let addresses = plain.addresses();
+        let stream = TlsAcceptor::from(Arc::clone(tls)).accept(plain.rejoin()).await.map_err(|_| Unencryptable)?;
+        self.client = Peer::encrypted(stream, addresses);
+        Ok(true)
+    }
+
+    /// Whether the client's first bytes are those of HTTP/2.
+    async fn begins_http2(&mut self) -> bool {
+        let inbound = &mut self.client.inbound;
+        let so_far = inbound.buffer.len().min(PREFACE.len());
+        inbound.buffer[..so_far] == PREFACE[..so_far]
+            && inbound.has(PREFACE.len()).await
+            && inbound.buffer.starts_with(PREFACE)
     }
 
     /// What the client brings next; meanwhile, what has ended is recorded when its worker is found.
@@ -211,7 +261,7 @@ impl Connection<'_> {
     async fn connect(&mut self) -> Result<(), String> {
         if self.upstream.is_none() {
             let config = &self.shared.config;
-            let upstream = Peer::new(connect(&config.upstream, config.limits.connect_timeout).await?);
+            let upstream = Peer::new(connect(&config.upstream).await?);
             self.worker = OwnerSearch::plan(&self.shared.owners, &upstream);
             self.upstream = Some(upstream);
         }
@@ -220,7 +270,7 @@ impl Connection<'_> {
 
     /// A connection that is not HTTP/1 passes as it is.
     async fn pass_unfollowed(&mut self) {
-        let reason = "a client's connection does not speak HTTP/1: it passed unrecorded";
+        let reason = "a client's connection does not speak HTTP: it passed unrecorded";
         self.shared.gaps.report(&self.shared.sink, GapKind::Undecodable, reason.to_owned());
         if self.connect().await.is_ok() {
             self.tunnel().await;

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::framing::Framing;
+use super::halves::{Outbound, Rejoined, Source};
 use super::tee::BodyTee;
 
 /// Room made for each read.
@@ -24,16 +24,17 @@ pub(super) struct Peer {
     /// What arrives.
     pub(super) inbound: Inbound,
     /// Where to send.
-    pub(super) outbound: OwnedWriteHalf,
+    pub(super) outbound: Outbound,
+    addresses: Option<(SocketAddr, SocketAddr)>,
 }
 
 /// What arrives, read ahead of its use.
 #[derive(Debug)]
 pub(super) struct Inbound {
-    half: OwnedReadHalf,
+    source: Source,
     /// Bytes that arrived and have not been passed on.
     pub(super) buffer: BytesMut,
-    /// Whether the peer has ended its side.
+    /// Whether the peer has ended its side, in order.
     pub(super) ended: bool,
 }
 
@@ -55,30 +56,74 @@ impl Peer {
     pub(super) fn new(stream: TcpStream) -> Self {
         // Small messages must not wait for each other; failing to say so only costs time.
         let _ = stream.set_nodelay(true);
-        let (half, outbound) = stream.into_split();
-        Peer { inbound: Inbound { half, buffer: BytesMut::new(), ended: false }, outbound }
+        let addresses = stream.local_addr().ok().zip(stream.peer_addr().ok());
+        let (source, outbound) = stream.into_split();
+        Peer { inbound: Inbound::new(Source::Tcp(source)), outbound: Outbound::Tcp(outbound), addresses }
     }
 
-    /// This end and the other, where the kernel still knows both.
+    /// Takes over what goes encrypted over the connection between `addresses`.
+    pub(super) fn encrypted(
+        stream: impl AsyncRead + AsyncWrite + Send + Sync + 'static,
+        addresses: Option<(SocketAddr, SocketAddr)>,
+    ) -> Self {
+        let (source, outbound) = tokio::io::split(stream);
+        Peer {
+            inbound: Inbound::new(Source::Encrypted(Box::new(source))),
+            outbound: Outbound::Encrypted(Box::new(outbound)),
+            addresses,
+        }
+    }
+
+    /// One that has ended already.
+    pub(super) fn ended() -> Self {
+        let mut peer = Peer::encrypted(tokio::io::join(tokio::io::empty(), tokio::io::sink()), None);
+        peer.inbound.ended = true;
+        peer
+    }
+
+    /// The connection as one, with what was read ahead still to be read.
+    pub(super) fn rejoin(self) -> Rejoined {
+        Rejoined::new(self.inbound.buffer, self.inbound.source, self.outbound)
+    }
+
+    /// This end and the other, where the kernel knew both.
     pub(super) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
-        let stream: &TcpStream = self.outbound.as_ref();
-        Some((stream.local_addr().ok()?, stream.peer_addr().ok()?))
+        self.addresses
     }
 
     /// Whether the connection was reset, as far as the kernel knows by now.
     pub(super) fn is_reset(&self) -> bool {
-        let stream: &TcpStream = self.outbound.as_ref();
-        !matches!(stream.take_error(), Ok(None))
+        match &self.outbound {
+            Outbound::Tcp(half) => {
+                let stream: &TcpStream = half.as_ref();
+                !matches!(stream.take_error(), Ok(None))
+            }
+            Outbound::Encrypted(_) => false,
+        }
     }
 }
 
 impl Inbound {
+    fn new(source: Source) -> Self {
+        Inbound { source, buffer: BytesMut::new(), ended: false }
+    }
+
     /// Reads what is there; 0 at the end. Cancel safe.
     pub(super) async fn fill(&mut self) -> io::Result<usize> {
         self.buffer.reserve(READ_BYTES);
-        let count = self.half.read_buf(&mut self.buffer).await?;
+        let count = self.source.read_buf(&mut self.buffer).await?;
         self.ended |= count == 0;
         Ok(count)
+    }
+
+    /// Reads until at least `length` bytes are there, or none come any more. Returns whether they are. Cancel safe.
+    pub(super) async fn has(&mut self, length: usize) -> bool {
+        while self.buffer.len() < length {
+            if self.ended || !matches!(self.fill().await, Ok(1..)) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Reads ahead until the peer ends its side or fails; stops reading, but not waiting, at the bound. Cancel safe.
@@ -96,7 +141,7 @@ impl Inbound {
 /// Passes a body on until its end, telling `tee` of its content.
 pub(super) async fn pump(
     from: &mut Inbound,
-    to: &mut OwnedWriteHalf,
+    to: &mut Outbound,
     framing: &mut Framing,
     tee: &mut BodyTee,
 ) -> Result<(), Broken> {
@@ -110,7 +155,7 @@ pub(super) async fn pump(
         }
         content.clear();
         let length = framing.advance(&from.buffer, &mut content).map_err(|_| Broken::Framing)?;
-        to.write_all(&from.buffer[..length]).await.map_err(|_| Broken::Destination)?;
+        to.send(&from.buffer[..length]).await.map_err(|_| Broken::Destination)?;
         content.drain(..).for_each(|range| tee.pass(&from.buffer[range]));
         let _ = from.buffer.split_to(length);
     }
@@ -133,9 +178,9 @@ pub(super) async fn tunnel(one: &mut Peer, other: &mut Peer, stop: impl Future<O
 }
 
 /// Passes bytes one way until the source ends, and its end too. A failure counts as an end: the peer is told by a close.
-pub(super) async fn copy_until_end(from: &mut Inbound, to: &mut OwnedWriteHalf) {
+pub(super) async fn copy_until_end(from: &mut Inbound, to: &mut Outbound) {
     loop {
-        if !from.buffer.is_empty() && to.write_all(&from.buffer).await.is_err() {
+        if !from.buffer.is_empty() && to.send(&from.buffer).await.is_err() {
             break;
         }
         from.buffer.clear();
@@ -143,5 +188,5 @@ pub(super) async fn copy_until_end(from: &mut Inbound, to: &mut OwnedWriteHalf) 
             break;
         }
     }
-    let _ = to.shutdown().await;
+    to.end().await;
 }

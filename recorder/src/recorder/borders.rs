@@ -7,12 +7,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use txray_store::event::{Event, SourceKind, SourceStarted};
+use txray_store::event::{Event, Gap, GapKind, SourceKind, SourceStarted};
 use txray_store::ids::SourceId;
 use txray_store::sink::EventSink;
 use txray_store::time::Timestamp;
 
 use super::config::{HttpPair, PgPair, RecorderConfig};
+use super::encryption::{self, EgressTrust, HttpTls};
 use super::progress::Progress;
 use crate::capture::{BaseState, Capture, CaptureConfig};
 use crate::error::RecorderError;
@@ -62,6 +63,8 @@ pub(super) struct Borders {
     pub(super) pg: Vec<ListenAddr>,
     /// The egress proxy.
     pub(super) egress: Option<SocketAddr>,
+    /// What makes the application trust it.
+    pub(super) trust: EgressTrust,
     captures: Vec<(String, Capture)>,
 }
 
@@ -108,7 +111,8 @@ pub(super) async fn start(
 ) -> Result<Borders, RecorderError> {
     let redactor = Arc::new(Redactor::random());
     let mut start = Start { config, sink, proxies, redactor, next_source: 0 };
-    let mut borders = Borders { http: Vec::new(), pg: Vec::new(), egress: None, captures: Vec::new() };
+    let mut borders =
+        Borders { http: Vec::new(), pg: Vec::new(), egress: None, trust: EgressTrust::default(), captures: Vec::new() };
     if let Err(error) = start.all(&mut borders).await {
         // What capture has set up in the database must not stay there.
         borders.stop_captures(config.limits.capture_stop).await;
@@ -130,7 +134,7 @@ impl Start<'_> {
         }
         if let Some(listen) = self.config.egress {
             let source = self.source();
-            borders.egress = Some(self.egress(listen, source).await?);
+            borders.egress = Some(self.egress(listen, source, borders).await?);
         }
         Ok(())
     }
@@ -177,6 +181,7 @@ impl Start<'_> {
             source,
             limits: self.config.limits.http.clone(),
             redactor: Arc::clone(&self.redactor),
+            tls: self.config.http_tls.as_ref().map(HttpTls::load).transpose()?,
         };
         let proxy = ReverseProxy::bind(proxy_config, self.sink.clone()).await?;
         let listen = proxy.local_addr();
@@ -185,13 +190,26 @@ impl Start<'_> {
         Ok(listen)
     }
 
-    async fn egress(&mut self, listen: SocketAddr, source: SourceId) -> Result<SocketAddr, RecorderError> {
+    async fn egress(
+        &mut self,
+        listen: SocketAddr,
+        source: SourceId,
+        borders: &mut Borders,
+    ) -> Result<SocketAddr, RecorderError> {
+        let (trust, tls) = encryption::prepare(&self.config.egress_tls, self.config.command.is_some())?;
+        borders.trust = trust;
+        let tls = tls.unwrap_or_else(|reason| {
+            tracing::warn!("encrypted calls pass unrecorded: {reason}");
+            self.opaque(source, &reason);
+            None
+        });
         let proxy_config = EgressConfig {
             listen,
             source,
             limits: self.config.limits.http.clone(),
             redactor: Arc::clone(&self.redactor),
             parents: ParentProxies::from_environment(),
+            tls,
             answerer: None,
         };
         let proxy = EgressProxy::bind(proxy_config, self.sink.clone()).await?;
@@ -199,6 +217,20 @@ impl Start<'_> {
         self.proxies.inner.spawn(proxy.run(self.proxies.inner_shutdown.clone()));
         self.announce("outbound calls", source, listen, None, SourceKind::Egress);
         Ok(listen)
+    }
+
+    /// Reports that no encrypted call is looked into.
+    fn opaque(&self, source: SourceId, reason: &str) {
+        self.sink.record(Event::Gap(Gap {
+            kind: GapKind::OpaqueTunnel,
+            from: Timestamp::now(),
+            until: None,
+            source: Some(source),
+            session: None,
+            relation: None,
+            count: 0,
+            reason: format!("encrypted calls pass without being looked into: {reason}"),
+        }));
     }
 
     /// Tells trace and user of a border that has no capture to do so.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::database_url::DatabaseUrl;
+use super::encryption::{EgressTlsOptions, HttpTls};
 use super::progress::Progress;
 use crate::error::RecorderError;
 use crate::http::{Authority, ProxyLimits};
@@ -81,6 +82,10 @@ pub struct RecorderConfig {
     pub pg: Vec<PgPair>,
     /// Where the application's outbound calls come in.
     pub egress: Option<SocketAddr>,
+    /// What to do with its encrypted ones.
+    pub egress_tls: EgressTlsOptions,
+    /// How to encrypt for clients of the HTTP proxies; none leaves that to the application.
+    pub http_tls: Option<HttpTls>,
     /// The trace's directory, which must not exist yet.
     pub out: PathBuf,
     /// The application to start, when it is not running already.
@@ -100,6 +105,8 @@ impl RecorderConfig {
             http: Vec::new(),
             pg: Vec::new(),
             egress: None,
+            egress_tls: EgressTlsOptions::default(),
+            http_tls: None,
             out: out.into(),
             command: None,
             pg_bin: None,

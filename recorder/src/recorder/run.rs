@@ -47,6 +47,7 @@ async fn run_application(
     asked: &CancellationToken,
 ) -> Result<ExitStatus, RecorderError> {
     let mut application = Application::start(command, recorder.application_environment())?;
+    recorder.application_started(application.pid());
     recorder.config.tell(Progress::ApplicationStarted { pid: application.pid() });
     let ended = tokio::select! {
         ended = application.wait() => ended,

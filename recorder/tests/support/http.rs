@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use txray_recorder::http::ProxyLimits;
-use txray_recorder::http::egress::{Answerer, EgressConfig, EgressProxy, ParentProxies, ParentProxy};
+use txray_recorder::http::egress::{Answerer, EgressConfig, EgressProxy, EgressTls, ParentProxies, ParentProxy};
 use txray_recorder::http::reverse::{ReverseProxy, ReverseProxyConfig};
 use txray_recorder::redaction::Redactor;
 use txray_store::event::{Body, Event, ExternalCall, RequestFinished, RequestStarted};
@@ -284,6 +284,10 @@ pub(crate) struct Reverse {
 
 impl Reverse {
     pub(crate) async fn before(upstream: SocketAddr) -> Self {
+        Self::encrypting(upstream, None).await
+    }
+
+    pub(crate) async fn encrypting(upstream: SocketAddr, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let (sink, events) = Events::new();
         let config = ReverseProxyConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
@@ -291,6 +295,7 @@ impl Reverse {
             source: SourceId(0),
             limits: ProxyLimits { drain: Duration::from_millis(200), ..ProxyLimits::default() },
             redactor: Arc::new(Redactor::random()),
+            tls,
         };
         let proxy = ReverseProxy::bind(config, sink).await.unwrap();
         let (addr, shutdown) = (proxy.local_addr(), CancellationToken::new());
@@ -345,13 +350,22 @@ impl Egress {
     }
 
     pub(crate) async fn with(answerer: Option<Arc<dyn Answerer>>, parent: Option<ParentProxy>) -> Self {
+        Self::looking_into(None, answerer, ParentProxies { plain: parent, ..ParentProxies::default() }).await
+    }
+
+    pub(crate) async fn looking_into(
+        tls: Option<EgressTls>,
+        answerer: Option<Arc<dyn Answerer>>,
+        parents: ParentProxies,
+    ) -> Self {
         let (sink, events) = Events::new();
         let config = EgressConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             source: SourceId(1),
             limits: ProxyLimits::default(),
             redactor: Arc::new(Redactor::random()),
-            parents: ParentProxies { plain: parent, tunnel: None },
+            parents,
+            tls,
             answerer,
         };
         let proxy = EgressProxy::bind(config, sink).await.unwrap();

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use txray_recorder::http::Authority;
 use txray_recorder::http::egress::{Answer, Answerer, OutboundCall};
 use txray_recorder::redaction::Redactor;
 use txray_store::event::Body;
@@ -109,6 +110,18 @@ impl Answerer for RecordedAnswers {
     fn answer<'a>(&'a self, call: &'a OutboundCall) -> BoxFuture<'a, Answer> {
         Box::pin(std::future::ready(self.decide(call)))
     }
+
+    fn looks_into(&self, authority: &str) -> bool {
+        self.policy != Egress::Live
+            && self.calls.iter().any(|call| https_authority(&call.url).as_deref() == Some(authority))
+    }
+}
+
+/// Host and port of an encrypted call; none for others.
+pub(super) fn https_authority(url: &str) -> Option<String> {
+    let rest = url.strip_prefix("https://")?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    Authority::parse(authority, Some(443)).map(|authority| authority.to_string())
 }
 
 fn recorded_side(call: &CallDetail) -> CallSide {
@@ -142,4 +155,19 @@ fn answer(recorded: &CallDetail, comparison: &Comparison) -> Answer {
         Err(_) => Bytes::from(recorded.response_body.prefix.clone()),
     };
     Answer::Respond { status, headers, body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_of_encrypted_calls_are_told() {
+        let check = |url: &str, expected: Option<&str>| assert_eq!(https_authority(url).as_deref(), expected, "{url}");
+        check("https://api.test/v1?x=1", Some("api.test:443"));
+        check("https://api.test:8443?x", Some("api.test:8443"));
+        check("https://[::1]/", Some("[::1]:443"));
+        check("http://api.test/", None);
+        check("api.test:443", None);
+    }
 }

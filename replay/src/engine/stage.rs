@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use txray_recorder::http::egress::{EgressConfig, EgressProxy};
+use txray_recorder::http::egress::{EgressConfig, EgressProxy, EgressTls};
+use txray_recorder::http::tls::TrustFiles;
 use txray_recorder::pg::proxy::{PgProxy, PgProxyConfig};
 use txray_recorder::pg::session::Mode;
 use txray_recorder::pg::sockets::ListenAddr;
 use txray_recorder::pg::upstream::Upstream;
-use txray_recorder::recorder::DatabaseUrl;
+use txray_recorder::recorder::{DatabaseUrl, EgressTlsOptions, encrypted_answers};
 use txray_recorder::redaction::Redactor;
 use txray_store::event::Event;
 use txray_store::ids::{SourceId, Xid};
@@ -20,7 +21,7 @@ use txray_store::model::SourceInfo;
 use txray_store::sink::EventSink;
 use txray_store::time::Timestamp;
 
-use super::answers::{CallState, RecordedAnswers};
+use super::answers::{CallState, RecordedAnswers, https_authority};
 use super::application::{Application, accepts};
 use super::assembly::{Findings, assemble};
 use super::conductor::{Conductor, Hooks, Phase};
@@ -55,6 +56,8 @@ pub(super) struct Setting<'a> {
 struct Proxies {
     pg: SocketAddr,
     egress: SocketAddr,
+    /// What makes the application trust the answers to encrypted calls, where some were recorded.
+    trust: Option<TrustFiles>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -161,7 +164,8 @@ async fn proxies(
     let fixed = setting.config.command.is_empty();
     let pg = bind_pg(setting, &sink, conductor, fixed).await?;
     let egress_source = setting.sources.iter().find(|one| one.kind == "egress");
-    let egress = bind_egress(egress_source, &sink, answers, redactor, fixed).await?;
+    let (tls, trust) = encrypted(setting)?.unzip();
+    let egress = bind_egress(egress_source, &sink, answers, (redactor, tls), fixed).await?;
     let stop = CancellationToken::new();
     let pg_address = match pg.local_addr() {
         ListenAddr::Tcp(address) => address,
@@ -169,7 +173,7 @@ async fn proxies(
     };
     let egress_address = egress.local_addr();
     let tasks = vec![tokio::spawn(pg.run(stop.clone())), tokio::spawn(egress.run(stop.clone()))];
-    Ok(Proxies { pg: pg_address, egress: egress_address, stop, tasks })
+    Ok(Proxies { pg: pg_address, egress: egress_address, trust, stop, tasks })
 }
 
 /// The recorded address where it is free, else any; an application that runs already needs the recorded one.
@@ -200,11 +204,21 @@ async fn bind_pg(
     Err(not_bound("PostgreSQL", last))
 }
 
+/// What encrypted calls are answered with, where some were recorded and may be answered.
+fn encrypted(setting: &Setting<'_>) -> Result<Option<(EgressTls, TrustFiles)>, ReplayError> {
+    let mut calls = setting.recorded.request.calls.iter();
+    if setting.config.egress == Egress::Live || !calls.any(|call| https_authority(&call.url).is_some()) {
+        return Ok(None);
+    }
+    let prepared = encrypted_answers(&EgressTlsOptions::default());
+    prepared.map(Some).map_err(|error| ReplayError::Proxy { what: "outbound", source: Box::new(error) })
+}
+
 async fn bind_egress(
     recorded: Option<&SourceInfo>,
     sink: &EventSink,
     answers: &Arc<RecordedAnswers>,
-    redactor: &Arc<Redactor>,
+    (redactor, tls): (&Arc<Redactor>, Option<EgressTls>),
     fixed: bool,
 ) -> Result<EgressProxy, ReplayError> {
     let mut last = None;
@@ -215,6 +229,7 @@ async fn bind_egress(
             limits: txray_recorder::http::ProxyLimits::default(),
             redactor: Arc::clone(redactor),
             parents: txray_recorder::http::egress::ParentProxies::default(),
+            tls: tls.clone(),
             answerer: Some(Arc::clone(answers) as Arc<dyn txray_recorder::http::egress::Answerer>),
         };
         match EgressProxy::bind(config, sink.clone()).await {
@@ -276,6 +291,8 @@ fn environment(setting: &Setting<'_>, proxies: &Proxies) -> Vec<(String, Option<
     for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"] {
         variables.push((name.to_owned(), Some(format!("http://{}", proxies.egress))));
     }
+    let trusted = proxies.trust.iter().flat_map(TrustFiles::variables);
+    variables.extend(trusted.map(|(name, value)| (name.to_owned(), Some(value))));
     if setting.config.egress == Egress::Strict {
         // what goes past the proxy would go out for real
         variables.extend(["NO_PROXY", "no_proxy"].map(|name| (name.to_owned(), None)));

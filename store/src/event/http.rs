@@ -41,7 +41,7 @@ pub struct RequestStarted {
     pub method: String,
     /// Request target as sent: path and query.
     pub target: String,
-    /// `HTTP/1.1` or `HTTP/1.0`.
+    /// `HTTP/1.1`, `HTTP/1.0` or `HTTP/2`.
     pub version: String,
     /// Headers as the client sent them, secrets masked.
     pub headers: Headers,

@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Seal(TraceOption),
     /// Check a trace's digests and hash chain
     Verify(TraceOption),
+    /// Show or export the certificate of the authority that looks into outbound HTTPS calls
+    Ca(super::ca::CaOptions),
     /// Record two small applications with known bugs and tell what happened
     Demo(DemoOptions),
     /// Print completions for a shell
@@ -88,6 +90,8 @@ pub(crate) struct RecordOptions {
     /// Listen here as the application's outbound HTTP proxy
     #[arg(long, value_name = "LISTEN")]
     pub(crate) egress: Option<String>,
+    #[command(flatten)]
+    pub(crate) encryption: super::ca::EncryptionOptions,
     /// Trace directory to make [default: ./DATE-TIME.txray]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,

@@ -24,6 +24,8 @@ fn configuration(options: RecordOptions) -> anyhow::Result<RecorderConfig> {
     config.http = options.http.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
     config.pg = options.pg.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
     config.egress = options.egress.as_deref().map(parse_listen).transpose()?;
+    config.egress_tls = options.encryption.egress();
+    config.http_tls = options.encryption.http();
     config.pg_bin = options.pg_bin;
     let mut words = options.app.into_iter();
     config.command =

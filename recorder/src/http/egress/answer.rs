@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::io::AsyncWriteExt;
 use txray_store::event::Headers;
 use txray_store::ids::CallId;
 
@@ -15,7 +14,7 @@ use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::wire::Peer;
 
 /// Longest request body that is read for an [`Answerer`].
-const MAX_OFFERED_BYTES: usize = 64 * 1024 * 1024;
+pub(super) const MAX_OFFERED_BYTES: usize = 64 * 1024 * 1024;
 
 /// An outbound call as the application makes it, with nothing masked: to be matched, never to be stored or logged.
 #[derive(Debug, Clone)]
@@ -59,6 +58,13 @@ pub enum Answer {
 pub trait Answerer: Send + Sync {
     /// Decides on one call. The application waits until the future completes; it is dropped when the application goes away.
     fn answer<'a>(&'a self, call: &'a OutboundCall) -> BoxFuture<'a, Answer>;
+
+    /// Whether the calls in a tunnel to `authority` (`host:port`) are to be answered one by one, where the proxy can stand for the
+    /// server. If not, the tunnel itself is the call.
+    fn looks_into(&self, authority: &str) -> bool {
+        let _ = authority;
+        true
+    }
 }
 
 /// What became of an offered call.
@@ -79,6 +85,7 @@ pub(super) async fn offer(
     client: &mut Peer,
     config: &EgressConfig,
     head: &RequestHead,
+    url: &str,
     record: &mut CallRecord,
 ) -> Offered {
     let (body, wire_bytes) = match peek_body(client, head).await {
@@ -88,7 +95,7 @@ pub(super) async fn offer(
     let call = OutboundCall {
         id: record.id(),
         method: head.method.clone(),
-        url: head.target.clone(),
+        url: url.to_owned(),
         headers: head.headers.clone(),
         body_digest: *blake3::hash(&body).as_bytes(),
         body,
@@ -112,7 +119,7 @@ pub(super) async fn offer(
         Answer::Respond { status, headers, body } => {
             let raw = response_bytes(head, status, &headers, &body);
             record.respond(ResponseHead { raw: Bytes::new(), status, headers, framing: Framing::Empty }, &body);
-            let sent = client.outbound.write_all(&raw).await.is_ok();
+            let sent = client.outbound.send(&raw).await.is_ok();
             Offered::Answered(sent && head.keeps_alive() && head.method != "CONNECT")
         }
     }
@@ -130,7 +137,7 @@ async fn peek_body(client: &mut Peer, head: &RequestHead) -> Result<(Bytes, usiz
             if !continued {
                 continued = true;
                 let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
-                client.outbound.write_all(interim).await.map_err(|_| "the application went away")?;
+                client.outbound.send(interim).await.map_err(|_| "the application went away")?;
             }
             if !matches!(client.inbound.fill().await, Ok(1..)) {
                 return Err("the application broke off in the middle of its request");

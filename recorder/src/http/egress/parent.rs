@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use super::target::Target;
+use crate::http::HostPatterns;
 use crate::http::authority::Authority;
+use crate::http::base64::base64;
 
 /// A further proxy on the way out.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct ParentProxies {
     pub plain: Option<ParentProxy>,
     /// For tunnels.
     pub tunnel: Option<ParentProxy>,
+    /// Hosts that are reached directly all the same.
+    pub except: HostPatterns,
 }
 
 impl ParentProxy {
@@ -40,27 +44,36 @@ impl ParentProxy {
 }
 
 impl ParentProxies {
-    /// Those that this process's environment names: `http_proxy` and `https_proxy`, in lower or upper case.
+    /// Those that this process's environment names: `http_proxy`, `https_proxy` and `all_proxy`, but for the hosts of `no_proxy`,
+    /// in lower or upper case.
     pub fn from_environment() -> Self {
-        let read = |names: [&str; 2]| {
-            let value = names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
-            let parent = ParentProxy::parse(&value);
+        ParentProxies::from_variables(|name| std::env::var(name).ok())
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let first = |names: &[&str]| names.iter().find_map(|name| variable(name).filter(|value| !value.is_empty()));
+        let read = |names: &[&str]| {
+            let parent = ParentProxy::parse(&first(names)?);
             if parent.is_none() {
                 tracing::warn!("{} names no http:// proxy: outbound calls go out directly", names[0]);
             }
             parent
         };
-        ParentProxies { plain: read(["http_proxy", "HTTP_PROXY"]), tunnel: read(["https_proxy", "HTTPS_PROXY"]) }
+        ParentProxies {
+            plain: read(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]),
+            tunnel: read(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
+            except: first(&["no_proxy", "NO_PROXY"]).map(|list| HostPatterns::parse(&list)).unwrap_or_default(),
+        }
     }
 
     /// The proxy that a call has to go through. This machine's own servers are reached directly.
     pub(super) fn for_target(&self, target: &Target) -> Option<&ParentProxy> {
-        let host = &target.authority().host;
+        let Authority { host, port } = target.authority();
         let own = host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         match target {
-            _ if own => None,
+            _ if own || self.except.matches(host, *port) => None,
             Target::Plain { .. } => self.plain.as_ref(),
-            Target::Tunnel(_) => self.tunnel.as_ref(),
+            Target::Tunnel(_) | Target::Secure(_) => self.tunnel.as_ref(),
         }
     }
 }
@@ -79,21 +92,6 @@ fn percent_decoded(text: &[u8]) -> Vec<u8> {
         }
     }
     out
-}
-
-/// Base 64 (RFC 4648, section 4).
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let byte = |index| u32::from(group.get(index).copied().unwrap_or(0));
-        let bits = (byte(0) << 16) | (byte(1) << 8) | byte(2);
-        for place in 0..4 {
-            let digit = ALPHABET[(bits >> (18 - 6 * place)) as usize & 63];
-            text.push(if place <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -116,16 +114,30 @@ mod tests {
     }
 
     #[test]
-    fn base_64_follows_the_rfc() {
-        for (text, expected) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(text.as_bytes()), expected);
-        }
+    fn the_environment_is_read_as_clients_do() {
+        let parents = |variables: &[(&str, &str)]| {
+            let variables = variables.to_vec();
+            ParentProxies::from_variables(move |name| {
+                variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            })
+        };
+        let host = |parent: Option<&ParentProxy>| parent.map(|parent| parent.authority.host.clone());
+        let tunnel = |name: &str| Target::Tunnel(Authority { host: name.to_owned(), port: 443 });
+        let both = parents(&[("HTTP_PROXY", "plain:1"), ("https_proxy", ""), ("HTTPS_PROXY", "secure:1")]);
+        assert_eq!(
+            (host(both.plain.as_ref()), host(both.tunnel.as_ref())),
+            (Some("plain".into()), Some("secure".into()))
+        );
+        let all = parents(&[("all_proxy", "all:1"), ("NO_PROXY", "inner.test,10.0.0.0/8")]);
+        assert_eq!(host(all.for_target(&tunnel("api.test"))), Some("all".into()));
+        assert!(all.for_target(&tunnel("a.inner.test")).is_none() && all.for_target(&tunnel("10.9.9.9")).is_none());
+        assert!(parents(&[]) == ParentProxies::default());
     }
 
     #[test]
     fn the_machine_itself_is_reached_directly() {
         let parent = ParentProxy::parse("proxy:1");
-        let parents = ParentProxies { plain: parent.clone(), tunnel: None };
+        let parents = ParentProxies { plain: parent.clone(), ..ParentProxies::default() };
         let plain = |host: &str| Target::Plain {
             authority: Authority { host: host.to_owned(), port: 80 },
             origin_form: "/".to_owned(),

@@ -37,8 +37,8 @@ pub(super) struct CallRecord {
 }
 
 impl CallRecord {
-    /// A call whose head has arrived.
-    pub(super) fn start(shared: &Shared, head: &RequestHead) -> Self {
+    /// A call whose head has arrived; `url` is the absolute one.
+    pub(super) fn start(shared: &Shared, head: &RequestHead, url: &str) -> Self {
         let redactor = &shared.config.redactor;
         let limit = shared.config.limits.body_prefix_bytes;
         CallRecord {
@@ -48,7 +48,7 @@ impl CallRecord {
             redactor: Arc::clone(redactor),
             started: Timestamp::now(),
             method: head.method.clone(),
-            url: redactor.url(&head.target),
+            url: redactor.url(url),
             headers: redactor.headers(&head.headers),
             content_type: head.header("content-type").map(str::to_owned),
             traceparent: head.header(traceparent::HEADER).map(str::to_owned),
@@ -87,6 +87,11 @@ impl CallRecord {
     /// What passes from here on is not seen.
     pub(super) fn mark_opaque(&mut self) {
         self.opaque = true;
+    }
+
+    /// It was no call of its own: what it led to is recorded instead.
+    pub(super) fn discard(mut self) {
+        self.recorded = true;
     }
 
     /// The call ends now; it is recorded when its client's process is known.

@@ -18,6 +18,8 @@ pub(super) enum Target {
         /// Path and query: the target as the server shall see it.
         origin_form: String,
     },
+    /// A call within an encrypted connection, to the server that it leads to.
+    Secure(Authority),
 }
 
 impl Target {
@@ -38,10 +40,25 @@ impl Target {
         Ok(Target::Plain { authority, origin_form: format!("{slash}{path}") })
     }
 
+    /// The absolute URL of a call with this request target; `host:port` for a tunnel.
+    pub(super) fn url(&self, request_target: &str) -> String {
+        match self {
+            Target::Tunnel(_) | Target::Plain { .. } => request_target.to_owned(),
+            Target::Secure(authority) if request_target.starts_with('/') => {
+                let text = authority.to_string();
+                let shown = if authority.port == 443 { text.strip_suffix(":443").unwrap_or(&text) } else { &text };
+                format!("https://{shown}{request_target}")
+            }
+            // An absolute URL names its server itself; `*` is the server as such.
+            Target::Secure(_) if request_target.contains("://") => request_target.to_owned(),
+            Target::Secure(authority) => format!("https://{authority}/{request_target}"),
+        }
+    }
+
     /// The server.
     pub(super) fn authority(&self) -> &Authority {
         match self {
-            Target::Tunnel(authority) | Target::Plain { authority, .. } => authority,
+            Target::Tunnel(authority) | Target::Plain { authority, .. } | Target::Secure(authority) => authority,
         }
     }
 }
@@ -49,6 +66,9 @@ impl Target {
 /// The head that goes out. To a server: in origin form, without what was meant for the proxy. To a parent proxy: as it came,
 /// with the parent's credentials.
 pub(super) fn outgoing_head(head: &RequestHead, target: &Target, parent: Option<&ParentProxy>) -> Bytes {
+    if let Target::Secure(_) = target {
+        return head.raw.clone();
+    }
     let mut raw = BytesMut::with_capacity(head.raw.len() + 128);
     // An empty line before the request line is allowed, and skipped.
     let start = head.raw.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
@@ -96,6 +116,7 @@ mod tests {
             let found = target.as_ref().map(|target| match target {
                 Target::Tunnel(authority) => (authority.to_string(), None),
                 Target::Plain { authority, origin_form } => (authority.to_string(), Some(origin_form.as_str())),
+                Target::Secure(_) => unreachable!("only within an encrypted connection"),
             });
             let expected = expected.map(|(authority, path)| (authority.to_owned(), path));
             assert_eq!(found, expected, "{line}");
@@ -108,6 +129,22 @@ mod tests {
         check("GET /local", None);
         check("GET https://api.test/", None);
         check("GET http:///nothing", None);
+    }
+
+    #[test]
+    fn calls_have_absolute_urls() {
+        let check = |host: &str, port: u16, target: &str, url: &str| {
+            assert_eq!(Target::Secure(Authority { host: host.to_owned(), port }).url(target), url);
+        };
+        check("api.test", 443, "/v1?x=1", "https://api.test/v1?x=1");
+        check("api.test", 8443, "/", "https://api.test:8443/");
+        check("::1", 443, "/a", "https://[::1]/a");
+        check("api.test", 443, "*", "https://api.test:443/*");
+        check("api.test", 443, "https://other.test/", "https://other.test/");
+        assert_eq!(
+            Target::of(&head("GET http://a.test/b HTTP/1.1\r\n\r\n")).unwrap().url("http://a.test/b"),
+            "http://a.test/b"
+        );
     }
 
     #[test]
