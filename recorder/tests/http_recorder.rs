@@ -1,6 +1,8 @@
 //! The recorder as a whole: started, used, stopped, read back.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "support/encryption.rs"]
+mod encryption;
 #[path = "support/http.rs"]
 mod support;
 
@@ -11,7 +13,8 @@ use support::{DEADLINE, RawServer, send};
 use tokio_util::sync::CancellationToken;
 use txray_recorder::error::RecorderError;
 use txray_recorder::recorder::{
-    AppCommand, HttpPair, PgPair, Progress, RecordSummary, Recorder, RecorderConfig, parse_listen, record,
+    AppCommand, EgressTlsOptions, HttpPair, PgPair, Progress, RecordSummary, Recorder, RecorderConfig, parse_listen,
+    record,
 };
 use txray_replay::private_postgres::{PgBinaries, PgOptions, PrivatePostgres};
 
@@ -22,6 +25,10 @@ fn config(directory: &tempfile::TempDir, server: &RawServer) -> RecorderConfig {
     RecorderConfig {
         http: vec![HttpPair { listen: "127.0.0.1:0".parse().unwrap(), upstream }],
         egress: Some(parse_listen("0").unwrap()),
+        egress_tls: EgressTlsOptions {
+            authority: Some(directory.path().join("authority")),
+            ..EgressTlsOptions::default()
+        },
         ..RecorderConfig::new(directory.path().join("t.txray"))
     }
 }
@@ -74,6 +81,40 @@ async fn the_applications_end_ends_the_recording() {
     });
     assert_eq!(std::fs::read_to_string(seen).unwrap(), format!("http://{}\n", egress.unwrap()));
     assert!(told.lock().unwrap().contains(&Progress::ApplicationEnded { how: "exit code 7".to_owned() }));
+}
+
+/// A real client, which knows nothing but its environment: proxy and certificates.
+#[tokio::test(flavor = "multi_thread")]
+async fn encrypted_calls_of_an_application_that_is_started_are_recorded() {
+    if !std::process::Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: there is no curl");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let root = encryption::Root::new();
+    let (http, other) = (RawServer::answering(ANSWER).await, encryption::Root::new());
+    let server = encryption::TlsServer::answering(root.server(&["http/1.1"], false), ANSWER).await;
+    let stranger = encryption::TlsServer::answering(other.server(&["http/1.1"], false), ANSWER).await;
+    let (out, failed) = (directory.path().join("out"), directory.path().join("failed"));
+    let mut config = config(&directory, &http);
+    config.egress_tls.roots = vec![root.file(&directory)];
+    // The first is verified; the second is not, and fails as it would fail directly: 60, the server's certificate.
+    config.command = Some(shell(&format!(
+        "unset NO_PROXY no_proxy; curl -sS https://localhost:{}/paid?a=1 > {}; curl -s https://localhost:{}/; echo $? > {}",
+        server.port,
+        out.display(),
+        stranger.port,
+        failed.display()
+    )));
+    let trace = config.out.clone();
+    let summary = tokio::time::timeout(DEADLINE, record(config, CancellationToken::new())).await.unwrap().unwrap();
+    assert_eq!(std::fs::read_to_string(out).unwrap(), "hello");
+    assert_eq!(std::fs::read_to_string(failed).unwrap(), "60\n");
+    assert_eq!(summary.counts.expect("counts").external_calls, 2);
+    let reader = txray_store::reader::Reader::open(&trace).unwrap();
+    let sql = "SELECT url FROM external_calls WHERE NOT opaque AND status = 200";
+    let url: String = reader.connection().query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(url, format!("https://localhost:{}/paid?a=1", server.port));
 }
 
 #[tokio::test(flavor = "multi_thread")]

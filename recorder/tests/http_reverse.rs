@@ -8,7 +8,7 @@ use std::time::Duration;
 use support::{Exchange, RawServer, Reverse, read_response, send};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use txray_store::event::{Event, RequestEnd};
+use txray_store::event::{Event, GapKind, RequestEnd};
 
 const PLAIN_ANSWER: &str = "HTTP/1.1 200 OK\r\nX-oDD: Value\r\ncontent-LENGTH: 5\r\nX-Two: 1\r\nx-two: 2\r\n\r\nhello";
 
@@ -201,6 +201,78 @@ async fn a_client_that_only_ends_its_side_gets_its_answer() {
     assert_eq!(answer, b"HTTP/1.0 200 OK\r\n\r\nhello");
     let recorded = proxy.exchange().await;
     assert_eq!((recorded.started.version.as_str(), recorded.finished.end), ("HTTP/1.0", RequestEnd::Answered));
+}
+
+/// A failed connection must not look like the end of a body.
+#[tokio::test]
+async fn a_reset_of_the_application_is_a_reset_for_the_client() {
+    for answer in ["", "HTTP/1.1 200 OK\r\n\r\npart"] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut proxy = Reverse::before(listener.local_addr().unwrap()).await;
+        let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        let (mut application, _) = listener.accept().await.unwrap();
+        application.read_exact(&mut [0; 18]).await.unwrap();
+        application.write_all(answer.as_bytes()).await.unwrap();
+        stream.read_exact(&mut vec![0; answer.len()]).await.unwrap();
+        application.set_zero_linger().unwrap();
+        drop(application);
+        let heard = tokio::time::timeout(support::DEADLINE, stream.read(&mut [0; 1])).await.expect("the end");
+        assert_eq!(heard.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(proxy.exchange().await.finished.end, RequestEnd::UpstreamFailed);
+    }
+}
+
+/// Each event of a stream reaches the client although the next has not been written, and no body is shorter than it says.
+#[tokio::test]
+async fn events_are_not_held_back() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut proxy = Reverse::before(listener.local_addr().unwrap()).await;
+    let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
+    stream.write_all(b"GET /events HTTP/1.1\r\nAccept: text/event-stream\r\n\r\n").await.unwrap();
+    let (mut application, _) = listener.accept().await.unwrap();
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let pieces = [head, "9\r\ndata: 1\n\n\r\n", "9\r\ndata", ": 2\n\n\r\n", "0\r\n\r\n"];
+    for piece in pieces {
+        application.write_all(piece.as_bytes()).await.unwrap();
+        let mut heard = vec![0; piece.len()];
+        tokio::time::timeout(support::DEADLINE, stream.read_exact(&mut heard)).await.expect("a piece").unwrap();
+        assert_eq!(heard, piece.as_bytes());
+    }
+    assert_eq!(proxy.exchange().await.finished.body.prefix, b"data: 1\n\ndata: 2\n\n");
+}
+
+/// What cannot be followed is not refused: the application judges it.
+#[tokio::test]
+async fn heads_that_cannot_be_followed_pass_unrecorded() {
+    let long = format!("GET / HTTP/1.1\r\nX-Long: {}\r\n\r\n", "x".repeat(2 * 1024 * 1024));
+    let folded = "GET / HTTP/1.1\r\nX-Folded: a\r\n b\r\n\r\n".to_owned();
+    let ambiguous = "POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab".to_owned();
+    for request in [long, folded, ambiguous] {
+        let server = RawServer::echoing().await;
+        let mut proxy = Reverse::before(server.addr).await;
+        let stream = TcpStream::connect(proxy.addr).await.unwrap();
+        let (mut reader, mut writer) = stream.into_split();
+        let sent = request.clone();
+        tokio::spawn(async move {
+            writer.write_all(sent.as_bytes()).await.unwrap();
+            writer
+        });
+        let mut echo = vec![0; request.len()];
+        tokio::time::timeout(support::DEADLINE, reader.read_exact(&mut echo)).await.expect("an echo").unwrap();
+        assert!(echo == request.as_bytes(), "the bytes are the client's");
+        let Event::Gap(gap) = proxy.event().await else { panic!("no gap") };
+        assert_eq!(gap.kind, GapKind::Undecodable);
+    }
+}
+
+#[tokio::test]
+async fn responses_that_fold_lines_pass() {
+    let answer = "HTTP/1.1 200 OK\r\nX-Folded: a\r\n  b\r\nContent-Length: 2\r\n\r\nok";
+    let server = RawServer::answering(answer).await;
+    let mut proxy = Reverse::before(server.addr).await;
+    assert_eq!(send(proxy.addr, b"GET / HTTP/1.1\r\n\r\n").await, answer.as_bytes());
+    assert_eq!(proxy.exchange().await.finished.body.prefix, b"ok");
 }
 
 #[tokio::test]

@@ -178,13 +178,11 @@ impl Connection<'_> {
         let _ = tokio::time::timeout(FAREWELL, self.farewell()).await;
     }
 
-    /// Tells each side of an encrypted connection that the other has ended in order.
+    /// Tells both sides of an encrypted connection that one of them has ended it in order.
     async fn farewell(&mut self) {
         let Some(origin) = self.origin.as_mut().filter(|_| self.within.is_some()) else { return };
-        if origin.peer.inbound.ended {
+        if origin.peer.inbound.ended || self.client.inbound.ended {
             self.client.outbound.end().await;
-        }
-        if self.client.inbound.ended {
             origin.peer.outbound.end().await;
         }
     }

@@ -153,13 +153,18 @@ async fn receive_response(
                     break head;
                 }
             }
-            Ok(None) => {
-                if !matches!(upstream.fill().await, Ok(1..)) {
+            Ok(None) => match upstream.fill().await {
+                Ok(1..) => {}
+                Ok(0) => {
                     // A cut head goes on as it is.
                     let _ = client.send(&upstream.buffer).await;
                     return ExchangeEnd::UpstreamGone;
                 }
-            }
+                Err(_) => {
+                    client.break_off();
+                    return ExchangeEnd::UpstreamGone;
+                }
+            },
             Err(_) => return ExchangeEnd::Unfollowed,
         }
     };
@@ -176,7 +181,12 @@ async fn receive_response(
         Ok(()) if until_close => ExchangeEnd::Last,
         Ok(()) => ExchangeEnd::Whole,
         Err(Broken::Destination) => ExchangeEnd::ClientGone,
-        Err(Broken::Source | Broken::SourceEnded) => ExchangeEnd::UpstreamGone,
+        Err(Broken::Source) => {
+            // An end would make a body that lasts until the connection's look complete.
+            client.break_off();
+            ExchangeEnd::UpstreamGone
+        }
+        Err(Broken::SourceEnded) => ExchangeEnd::UpstreamGone,
         Err(Broken::Framing) => ExchangeEnd::Unfollowed,
     }
 }

@@ -40,6 +40,15 @@ impl Outbound {
         self.flush().await
     }
 
+    /// Breaks the connection off, once its other half is dropped too: the peer hears a failure, not an end. What was sent and
+    /// has not arrived is lost, as it is where a connection fails.
+    pub(super) fn break_off(&mut self) {
+        if let Outbound::Tcp(half) = std::mem::replace(self, Outbound::Encrypted(Box::new(tokio::io::sink()))) {
+            let _ = half.as_ref().set_zero_linger();
+            half.forget();
+        }
+    }
+
     /// Ends this side. The peer cannot be told twice or when it is gone, which does not matter.
     pub(super) async fn end(&mut self) {
         let _ = self.shutdown().await;
