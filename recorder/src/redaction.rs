@@ -15,6 +15,9 @@
 //! so that a body kept whole stays recognizable; its digest is that of the original bytes.
 
 mod body;
+mod credentials;
+
+pub use self::credentials::without_credentials;
 
 use std::fmt;
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod ca;
+mod config;
 mod demo;
 mod export;
 mod failure;
@@ -16,35 +17,48 @@ mod sql;
 mod story;
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use self::args::{Arguments, Command};
+use self::config::{Layered, Refusal};
 use self::failure::Outcome;
+use crate::output::OutputFormat;
 
 /// Parses the command line, runs the command, reports a failure once, and gives the exit code.
 pub(crate) fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
+    let layered = match config::read(std::env::args_os().collect(), |name| std::env::var_os(name), Path::new("")) {
+        Ok(layered) => layered,
+        Err(Refusal::CommandLine(error)) => {
             // clap prints help to stdout with code 0 and usage errors to stderr with code 2.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
+        Err(Refusal::Layer(failure)) => return failure::report(&failure.into()),
     };
-    start_logging(arguments.verbose);
-    match run(arguments) {
+    start_logging(layered.arguments.verbose);
+    match run(layered) {
         Ok(outcome) => outcome.exit_code(),
         Err(error) if failure::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error),
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
+fn run(layered: Layered) -> anyhow::Result<Outcome> {
+    let Layered { arguments, settings, file } = layered;
     let mut out = io::stdout().lock();
     let outcome = match arguments.command {
-        Command::Record(options) => record::run(options)?,
+        Command::Record(options) if options.print_config => {
+            config::print(&settings, file.as_ref(), OutputFormat::Pretty, &mut out)?;
+            Outcome::Done
+        }
+        Command::Record(options) => record::run(*options, &settings)?,
+        Command::Config(options) => {
+            config::print(&settings, file.as_ref(), options.output, &mut out)?;
+            Outcome::Done
+        }
         Command::Tui(options) => maintain::tui(&options, &mut out)?,
         Command::Ls(options) => list::run(&options, &mut out)?,
         Command::Show(options) => show::run(&options, &mut out)?,

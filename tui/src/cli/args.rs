@@ -16,6 +16,9 @@ pub(crate) struct Arguments {
     /// More about what is being done (repeat for more)
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
+    /// Configuration file of record and config [default: ./txray.toml, where there is one]
+    #[arg(long, value_name = "FILE", env = "TXRAY_CONFIG", global = true)]
+    pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -23,7 +26,9 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Record an application until it ends or is interrupted
-    Record(RecordOptions),
+    Record(Box<RecordOptions>),
+    /// Show the configuration in effect: each option of record, and where its value comes from
+    Config(ConfigOptions),
     /// Browse a trace in the terminal
     Tui(TuiOptions),
     /// List requests, transactions, statements, external calls, row changes, relations or gaps
@@ -79,7 +84,10 @@ Example: an application on port 8000 whose database is on port 5432; point clien
                  --pg 127.0.0.1:6432=postgres://app@127.0.0.1:5432/app \\
                  --egress 127.0.0.1:3128 -- ./app
 
-The application starts with DATABASE_URL, PG* and HTTP(S)_PROXY pointing at the recorder.")]
+The application starts with DATABASE_URL, PG* and HTTP(S)_PROXY pointing at the recorder.
+
+Each option can also be set by a variable (TXRAY_HTTP, TXRAY_OUT, …; several values parted by ;) or in the [record] table of
+txray.toml (http, out, …). The command line stands above the environment, and that above the file.")]
 pub(crate) struct RecordOptions {
     /// Forward HTTP from LISTEN to the application at UPSTREAM (host:port each); may be repeated
     #[arg(long, value_name = "LISTEN=UPSTREAM")]
@@ -98,9 +106,19 @@ pub(crate) struct RecordOptions {
     /// Directory with PostgreSQL's programs (pg_dump)
     #[arg(long, value_name = "DIR", env = "TXRAY_PG_BIN")]
     pub(crate) pg_bin: Option<PathBuf>,
+    /// Print the configuration in effect, with where each value comes from, and record nothing
+    #[arg(long)]
+    pub(crate) print_config: bool,
     /// The application and its arguments
     #[arg(last = true, value_name = "APP")]
     pub(crate) app: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigOptions {
+    /// How to print: pretty is TOML
+    #[arg(short, long, value_name = "FORMAT", default_value = "pretty")]
+    pub(crate) output: OutputFormat,
 }
 
 #[derive(Debug, Args)]

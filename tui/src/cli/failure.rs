@@ -85,6 +85,12 @@ impl Failure {
         self.hint = Some(hint.into());
         self
     }
+
+    /// The hint, for tests.
+    #[cfg(test)]
+    pub(super) fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
 }
 
 impl fmt::Display for Failure {

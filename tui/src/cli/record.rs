@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use txray_recorder::recorder::{AppCommand, RecorderConfig, parse_listen, record};
 use txray_store::time::Timestamp;
 
 use super::args::RecordOptions;
+use super::config::Settings;
 use super::failure::Outcome;
 
-pub(super) fn run(options: RecordOptions) -> anyhow::Result<Outcome> {
-    let config = configuration(options)?;
+pub(super) fn run(options: RecordOptions, settings: &Settings) -> anyhow::Result<Outcome> {
+    let config = configuration(options, settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let summary = runtime.block_on(record(config, CancellationToken::new()))?;
     eprint!("\n{summary}");
@@ -19,11 +21,13 @@ pub(super) fn run(options: RecordOptions) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn configuration(options: RecordOptions) -> anyhow::Result<RecorderConfig> {
+/// The one checked value that the recorder is given. Errors name the place that set what is wrong.
+fn configuration(options: RecordOptions, settings: &Settings) -> anyhow::Result<RecorderConfig> {
     let mut config = RecorderConfig::new(options.out.unwrap_or_else(|| default_directory(Timestamp::now())));
-    config.http = options.http.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-    config.pg = options.pg.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-    config.egress = options.egress.as_deref().map(parse_listen).transpose()?;
+    config.http =
+        options.http.iter().map(|text| text.parse()).collect::<Result<_, _>>().context(settings.name("http"))?;
+    config.pg = options.pg.iter().map(|text| text.parse()).collect::<Result<_, _>>().context(settings.name("pg"))?;
+    config.egress = options.egress.as_deref().map(parse_listen).transpose().context(settings.name("egress"))?;
     config.egress_tls = options.encryption.egress();
     config.http_tls = options.encryption.http();
     config.pg_bin = options.pg_bin;
