@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo build setup test test-setup lint fmt bench fuzz screenshot clean
+.PHONY: demo build setup test test-setup compat lint fmt bench fuzz screenshot clean
 
 demo: build  ## record the fixtures with their bugs, then tell the story (the terminal UI on a terminal)
 	@$(TARGET_DIR)/debug/txray demo
@@ -20,6 +20,12 @@ test: test-setup  ## every test: units, properties, documentation, end to end ag
 	cargo build --workspace --bins
 	cargo test --workspace --doc --quiet
 	@scripts/run-tests
+
+# make compat CLIENT=psql BEHAVIOUR=copy SERVER=18 runs a part of it
+compat: test-setup  ## clients × behaviours, directly and through the recorder, on PostgreSQL 15 and 18: docs/compat.md
+	cargo build --workspace --bins
+	@scripts/with-libduckdb $(TARGET_DIR)/debug/compat --report docs/compat.md $(if $(CLIENT),--client $(CLIENT)) \
+	  $(if $(BEHAVIOUR),--behaviour $(BEHAVIOUR)) $(if $(SERVER),--server $(SERVER)) $(if $(KEEP),--keep)
 
 lint: setup
 	cargo fmt --all --check

@@ -1,6 +1,7 @@
 //! A stage for end-to-end tests: a private PostgreSQL, the fixtures, `txray record` in front of them, and the load
 //! driver, all as processes with the arguments that a user would type.
 
+pub mod compat;
 mod program;
 mod stage;
 

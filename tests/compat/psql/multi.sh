@@ -1,0 +1,17 @@
+# several statements in one Query message: an error ends it and rolls all of it back
+psql -X -c "SELECT 1 AS a; SELECT 2 AS b; SELECT 3 AS c"
+psql -X -c "INSERT INTO journal VALUES (1, 'multi'); INSERT INTO journal VALUES (2, 'multi'); SELECT 1 / 0; SELECT 'never'"
+psql -X -c "SELECT count(*) FROM journal WHERE note = 'multi'"
+psql -X -c "BEGIN; INSERT INTO journal VALUES (3, 'multi'); COMMIT; INSERT INTO journal VALUES (4, 'multi'); SELECT absent()"
+psql -X -c "SELECT * FROM journal WHERE note = 'multi'"
+psql -X -c "SELECT 1; COMMIT; SELECT 2; ROLLBACK"
+psql -X -c "BEGIN; SELECT 1; SELEC 2; COMMIT"
+psql -X -c ""
+psql -X -c ";;"
+psql -X -c "SELECT 1;; SELECT 2"
+psql -X -c "-- only a comment"
+psql -X -c "SELECT 1 \; SELECT 2 \; SELECT 'a;b' AS c"
+psql -X -1 -c "INSERT INTO journal VALUES (5, 'one')" -c "SELECT count(*) FROM journal WHERE note = 'one'" -c "SELEC" -c "SELECT 1"
+psql -X -1 -c "INSERT INTO journal VALUES (6, 'one')" -c "INSERT INTO journal VALUES (7, 'one')"
+psql -X -c "SELECT * FROM journal WHERE note = 'one'"
+printf '%s\n' 'SELECT 1 AS a\; SELECT 2 AS b\; SELECT 3 AS c;' 'INSERT INTO journal VALUES (8, $$x;y$$)\; SELECT 5 \gx' | psql -X

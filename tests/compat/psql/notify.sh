@@ -1,0 +1,20 @@
+# psql shows notifications after each command; those of another session come while it is idle or busy.
+. "$HERE/sessions.sh"
+open_session a; open_session b
+say a "LISTEN news; LISTEN \"Other\";"
+say b "NOTIFY news, 'from b'; NOTIFY \"Other\"; NOTIFY unheard, 'x';"
+say a "SELECT 'after b';"
+say a "NOTIFY news, 'own'; "
+say a "BEGIN; NOTIFY news, 'in a block'; NOTIFY news, 'in a block'; SELECT pg_notify('news', 'by function');"
+say a "COMMIT;"
+say b "BEGIN; NOTIFY news, 'rolled back'; ROLLBACK;"
+say b "SELECT count(pg_notify('news', 'many ' || n)) FROM generate_series(1, 200) n;"
+say a "SELECT 'busy' FROM pg_sleep(0.1);"
+say a "UNLISTEN news;"
+say b "NOTIFY news, 'unheard';"
+say b "NOTIFY \"Other\", 'heard';"
+say a "SELECT pg_listening_channels();"
+say a "UNLISTEN *;"
+say b "SELECT pg_notify('news', repeat('x', 8000));"
+say b "BEGIN; LISTEN news; PREPARE TRANSACTION 'x';"
+close_session a; close_session b

@@ -1,0 +1,18 @@
+BEGIN;
+INSERT INTO journal VALUES (1, 'prepared');
+PREPARE TRANSACTION 'first';
+SELECT count(*) FROM journal WHERE note = 'prepared';
+SELECT gid, owner FROM pg_prepared_xacts WHERE database = current_database();
+PREPARE TRANSACTION 'outside';
+COMMIT PREPARED 'first';
+SELECT count(*) FROM journal WHERE note = 'prepared';
+BEGIN;
+INSERT INTO journal VALUES (2, 'rolled back');
+PREPARE TRANSACTION 'second';
+ROLLBACK PREPARED 'second';
+ROLLBACK PREPARED 'second';
+BEGIN;
+SELECT 1 / 0;
+PREPARE TRANSACTION 'failed';
+SELECT count(*) FROM journal WHERE note = 'rolled back';
+SELECT 1;
