@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use txray_recorder::pg::proxy::{PgProxy, PgProxyConfig, ProxyLimits};
+use txray_recorder::pg::proxy::{PgProxy, PgProxyConfig};
 use txray_recorder::pg::session::Mode;
+use txray_recorder::pg::sockets::ListenAddr;
 use txray_recorder::pg::upstream::Upstream;
 use txray_store::event::Event;
 use txray_store::ids::SourceId;
@@ -22,13 +23,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mode = if rest.iter().any(|word| word == "observe") { Mode::Observe } else { Mode::Inject };
     let show = rest.iter().any(|word| word == "show");
     let (sink, events) = EventSink::in_memory();
-    let config = PgProxyConfig {
-        source: SourceId(0),
-        listen: listen.parse()?,
-        upstream: Upstream::Tcp { host: host.to_owned(), port: port.parse()? },
-        mode,
-        limits: ProxyLimits::default(),
-    };
+    let upstream = Upstream::Tcp { host: host.to_owned(), port: port.parse()? };
+    let listen: ListenAddr = listen.parse()?;
+    let config = PgProxyConfig { mode, ..PgProxyConfig::new(SourceId(0), listen, upstream) };
     let proxy = PgProxy::bind(config, sink, None).await?;
     println!("{}", proxy.local_addr());
     std::thread::spawn(move || {

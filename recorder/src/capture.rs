@@ -23,7 +23,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio_postgres::Config;
 use tokio_util::sync::CancellationToken;
 use txray_store::event::{Event, Gap, GapKind, SourceKind, SourceStarted};
 use txray_store::ids::{Lsn, Oid, SourceId, Xid};
@@ -54,6 +53,8 @@ pub use error::{CaptureError, Obstacle};
 use connection::Purpose;
 use publication::Names;
 use registry::Registry;
+
+use crate::pg::upstream::Database;
 
 /// How long capture waits for room in the queue to the writer, and how often it looks.
 const LONGEST_WAIT_FOR_ROOM: Duration = Duration::from_secs(30);
@@ -92,7 +93,7 @@ pub struct CaptureConfig {
     /// The source that events name.
     pub source: SourceId,
     /// The server and database, reached directly (a pooler passes no replication connections).
-    pub url: Config,
+    pub url: Database,
     /// Where the recorder's proxy listens for this source; only repeated in [`SourceStarted`].
     pub listen: String,
     /// Directory of `pg_dump`, when not found otherwise.
@@ -106,10 +107,10 @@ pub struct CaptureConfig {
 
 impl CaptureConfig {
     /// A configuration with everything optional left out.
-    pub fn new(source: SourceId, url: Config) -> Self {
+    pub fn new(source: SourceId, url: impl Into<Database>) -> Self {
         CaptureConfig {
             source,
-            url,
+            url: url.into(),
             listen: String::new(),
             pg_bin: None,
             activity: None,

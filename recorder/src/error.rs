@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use txray_store::error::StoreError;
 
+use crate::pg::tls::{ConnectError, TlsError};
+
 /// What kind of failure it is, which decides the process's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorClass {
@@ -73,6 +75,22 @@ pub enum RecorderError {
         reason: String,
         /// Whether it was the server that refused.
         refused_by_server: bool,
+    },
+    /// TLS cannot be set up as asked.
+    #[error("could not set up TLS for {subject}: {source}")]
+    Tls {
+        /// Server and database without credentials, or clients.
+        subject: String,
+        /// Why not.
+        source: TlsError,
+    },
+    /// The database's server has not the TLS that is asked for, or not with this certificate.
+    #[error("could not secure the connection to the database at {database}: {source}")]
+    Secure {
+        /// Server and database, without credentials.
+        database: String,
+        /// Why not.
+        source: ConnectError,
     },
     /// The database's connection takes too long.
     #[error("could not connect to the database at {database}: no answer within {} s", limit.as_secs())]
@@ -155,7 +173,11 @@ impl RecorderError {
             RecorderError::NothingToRecord
             | RecorderError::SameListener { .. }
             | RecorderError::OwnUpstream { .. }
-            | RecorderError::TraceExists { .. } => ErrorClass::Usage,
+            | RecorderError::TraceExists { .. }
+            | RecorderError::Tls {
+                source: TlsError::Value { .. } | TlsError::WeakMode { .. } | TlsError::HalfPair { .. },
+                ..
+            } => ErrorClass::Usage,
             _ => ErrorClass::Environment,
         }
     }
@@ -183,6 +205,8 @@ impl RecorderError {
                 "start PostgreSQL, or correct host and port in the URL of --pg"
             }
             RecorderError::Capture { hint, .. } => return hint.clone(),
+            RecorderError::Tls { source, .. } => return Some(source.hint()),
+            RecorderError::Secure { source, .. } => return source.hint().map(str::to_owned),
             RecorderError::NoProgram { .. } => "give a path, or put its directory on PATH",
             RecorderError::Start { .. } => "run it alone to see whether it starts",
             RecorderError::Authority { source } => return Some(source.hint()),

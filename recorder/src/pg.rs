@@ -2,9 +2,11 @@
 //!
 //! [`wire`] turns bytes into messages and back, [`session`] says what a message means, [`proxy`] moves the bytes.
 
+pub(crate) mod bridge;
 pub mod hooks;
 pub mod proxy;
 pub mod session;
 pub mod sockets;
+pub mod tls;
 pub mod upstream;
 pub mod wire;

@@ -25,7 +25,8 @@ use txray_store::recording::{Recording, RecordingOptions};
 use txray_store::sink::EventSink;
 
 pub use self::config::{
-    AppCommand, HttpPair, ParsePairError, PgPair, ProgressListener, RecorderConfig, RecorderLimits, parse_listen,
+    AppCommand, CertificateFiles, HttpPair, ParsePairError, PgPair, ProgressListener, RecorderConfig, RecorderLimits,
+    parse_listen,
 };
 pub use self::database_url::{DatabaseUrl, ParseDatabaseUrlError};
 pub use self::encryption::{EgressTlsMode, EgressTlsOptions, HttpTls, encrypted_answers};

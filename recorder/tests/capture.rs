@@ -2,6 +2,8 @@
 
 #[path = "capture/base_copy.rs"]
 mod base_copy;
+#[path = "support/certificates.rs"]
+mod certificates;
 #[path = "capture/fold.rs"]
 mod fold;
 #[path = "capture/harness.rs"]
@@ -14,3 +16,5 @@ mod safety;
 mod schema;
 #[path = "capture/stream.rs"]
 mod stream;
+#[path = "capture/tls.rs"]
+mod tls;

@@ -1,5 +1,7 @@
 //! The PostgreSQL proxy against a real PostgreSQL.
 
+#[path = "support/certificates.rs"]
+mod certificates;
 #[path = "pg_proxy/events.rs"]
 mod events;
 #[path = "pg_proxy/harness.rs"]
@@ -10,3 +12,5 @@ mod hooks;
 mod identity;
 #[path = "pg_proxy/robustness.rs"]
 mod robustness;
+#[path = "pg_proxy/tls.rs"]
+mod tls;

@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::config::Host;
+use tokio_postgres::{Client, Config};
 
 use txray_store::copy_text::PINNED_SETTINGS;
 
-use super::error::{CaptureError, Obstacle};
+use super::error::CaptureError;
+use crate::pg::upstream::Database;
 
 /// `application_name` of every connection of the recorder.
 pub(super) const APPLICATION_NAME: &str = "txray";
@@ -68,7 +69,8 @@ impl Purpose {
 }
 
 /// Opens a side connection. Its driver ends with the client.
-pub(super) async fn open(config: &Config, purpose: Purpose) -> Result<Client, CaptureError> {
+pub(super) async fn open(database: &Database, purpose: Purpose) -> Result<Client, CaptureError> {
+    let config = database.config();
     let mut options = match purpose {
         Purpose::Facts => config.get_options().unwrap_or_default().to_owned(),
         Purpose::Catalogue | Purpose::BaseCopy | Purpose::Sampling => startup_options(config),
@@ -85,14 +87,8 @@ pub(super) async fn open(config: &Config, purpose: Purpose) -> Result<Client, Ca
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_TIMEOUT);
     }
-    let (client, connection) =
-        config.connect(NoTls).await.map_err(|source| CaptureError::Connect { purpose: purpose.name(), source })?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(purpose = purpose.name(), code = ?error.code(), "side connection ended");
-        }
-    });
-    Ok(client)
+    let connected = database.connect_as(&config).await;
+    connected.map_err(|source| CaptureError::Connect { purpose: purpose.name(), source })
 }
 
 /// The startup parameter `options`: the caller's own, then the pinned settings, under which a value has one text in
@@ -119,11 +115,9 @@ pub(super) struct ReplicationAddress {
     pub(super) database: String,
 }
 
-/// The address of `config`'s first host.
-pub(super) fn replication_address(config: &Config) -> Result<ReplicationAddress, Obstacle> {
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err(Obstacle::Tls);
-    }
+/// The address of the database's first host.
+pub(super) fn replication_address(database: &Database) -> ReplicationAddress {
+    let config = database.config();
     let host = match (config.get_hosts().first(), config.get_hostaddrs().first()) {
         (_, Some(address)) => address.to_string(),
         (Some(Host::Tcp(name)), None) => name.clone(),
@@ -132,19 +126,17 @@ pub(super) fn replication_address(config: &Config) -> Result<ReplicationAddress,
         (None, None) => "127.0.0.1".to_owned(),
     };
     let user = config.get_user().unwrap_or("postgres").to_owned();
-    Ok(ReplicationAddress {
+    ReplicationAddress {
         host,
         port: config.get_ports().first().copied().unwrap_or(5432),
         password: config.get_password().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default(),
         database: config.get_dbname().unwrap_or(&user).to_owned(),
         user,
-    })
+    }
 }
 
 /// The server's address without credentials.
-pub(super) fn describe(config: &Config) -> String {
-    match replication_address(config) {
-        Ok(address) => format!("{}:{}", address.host, address.port),
-        Err(_) => "a server that requires TLS".to_owned(),
-    }
+pub(super) fn describe(database: &Database) -> String {
+    let address = replication_address(database);
+    format!("{}:{}", address.host, address.port)
 }

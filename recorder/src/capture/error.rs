@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use txray_store::ids::Oid;
 
+use crate::pg::tls::ConnectError;
+
 /// A failure of change capture. None of them concerns the application: recording of everything else goes on.
 ///
 /// The text never carries values of rows.
@@ -16,8 +18,11 @@ pub enum CaptureError {
         purpose: &'static str,
         /// Why not.
         #[source]
-        source: tokio_postgres::Error,
+        source: ConnectError,
     },
+    /// The socket between the replication client and the server could not be made.
+    #[error("cannot make a socket for the replication connection")]
+    Bridge(#[source] std::io::Error),
     /// A query of the recorder's own failed.
     #[error("cannot {attempt}{}", code(source))]
     Query {
@@ -73,6 +78,10 @@ impl CaptureError {
     pub fn hint(&self) -> Option<String> {
         match self {
             CaptureError::Obstacle(obstacle) => Some(obstacle.hint()),
+            CaptureError::Connect { source, .. } => source.hint().map(str::to_owned),
+            CaptureError::Bridge(_) => {
+                Some("let the recorder's user write to the directory for temporary files".to_owned())
+            }
             CaptureError::Replication { source, .. } => replication_hint(&source.to_string()),
             CaptureError::TimedOut { .. } => Some(
                 "a slot waits for every transaction that is open: end idle ones (see pg_stat_activity.xact_start)"
@@ -149,9 +158,6 @@ pub enum Obstacle {
     /// The recorder would become a synchronous standby, and commits would wait for it.
     #[error("row changes are not captured: synchronous_standby_names (\"{0}\") would make commits wait for txray")]
     SynchronousStandby(String),
-    /// The connection asks for TLS, which the replication client is built without.
-    #[error("row changes are not captured: the connection requires TLS")]
-    Tls,
 }
 
 impl Obstacle {
@@ -181,9 +187,6 @@ impl Obstacle {
             Obstacle::NoFreeWalSender(_) => "raise max_wal_senders and restart".to_owned(),
             Obstacle::SynchronousStandby(_) => {
                 "name the standbys in synchronous_standby_names, without \"*\" and without \"txray\"".to_owned()
-            }
-            Obstacle::Tls => {
-                "give change capture a connection of its own without TLS, such as the Unix socket".to_owned()
             }
         }
     }

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use pgwire_replication::{ReplicationClient, ReplicationConfig, ReplicationEvent};
-use tokio_postgres::Config;
 use txray_store::ids::Lsn;
 use txray_store::time::Timestamp;
 
 use super::connection::{APPLICATION_NAME, replication_address, startup_options};
 use super::error::CaptureError;
 use super::publication::Names;
+use crate::pg::bridge::{BRIDGE_PORT, Bridge};
+use crate::pg::tls::SslMode;
+use crate::pg::upstream::Database;
 use crate::pgoutput::{self, Begin, Commit, Logical, Message};
 
 /// How often the server is told at most what was received. Short, because a server that shuts down waits for it.
@@ -24,6 +26,8 @@ const QUEUED_MESSAGES: usize = 256;
 /// A replication connection with its slot.
 pub(super) struct Replication {
     client: ReplicationClient,
+    /// What its connection goes through, where TLS is to be had.
+    _bridge: Option<Bridge>,
 }
 
 /// What comes through the connection.
@@ -40,8 +44,15 @@ pub(super) enum Received {
 impl Replication {
     /// Connects and creates a temporary slot, which lives as long as the connection. That waits for every transaction
     /// that is open; after it, every commit comes through the slot.
-    pub(super) async fn create_slot(config: &Config, names: &Names, limit: Duration) -> Result<Self, CaptureError> {
-        let address = replication_address(config)?;
+    pub(super) async fn create_slot(database: &Database, names: &Names, limit: Duration) -> Result<Self, CaptureError> {
+        let mut address = replication_address(database);
+        // The replication client's own TLS differs from libpq's in what it verifies, and cannot negotiate directly.
+        let secured = database.tls().mode() != SslMode::Disable;
+        let bridge = secured.then(|| Bridge::open(database)).transpose().map_err(CaptureError::Bridge)?;
+        if let Some(bridge) = &bridge {
+            address.host = bridge.directory().display().to_string();
+            address.port = BRIDGE_PORT;
+        }
         let attempt = "create a replication slot";
         let mut options = ReplicationConfig::new(
             address.host,
@@ -52,7 +63,7 @@ impl Replication {
             [names.full(), names.inserts()],
         )
         .with_port(address.port)
-        .with_options(format!("{} -c statement_timeout=0 -c lock_timeout=0", startup_options(config)))
+        .with_options(format!("{} -c statement_timeout=0 -c lock_timeout=0", startup_options(database.config())))
         .with_status_interval(STATUS_INTERVAL)
         .with_wakeup_interval(IDLE_WAKEUP)
         .with_buffer_size(QUEUED_MESSAGES);
@@ -62,7 +73,7 @@ impl Replication {
         let sql = format!("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT", names.slot());
         let created = tokio::time::timeout(limit, client.simple_query(&sql)).await;
         created.map_err(|_| CaptureError::TimedOut { attempt, limit })?.map_err(replication)?;
-        Ok(Replication { client })
+        Ok(Replication { client, _bridge: bridge })
     }
 
     /// Starts the stream.

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use tokio::process::Command;
 use tokio_postgres::Client;
+use tokio_postgres::config::Host;
 use txray_store::event::{Event, GapKind, SchemaDumped, SchemaFlavour};
 use txray_store::time::Timestamp;
 
-use super::connection::{self, Purpose, ReplicationAddress};
+use super::connection::{self, Purpose};
 use super::error::CaptureError;
 use super::{Shared, catalogue, roles};
+use crate::pg::upstream::Database;
 
 /// Shortest and longest pause between two dumps.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
@@ -29,6 +31,10 @@ const COMPLAINT_CHARACTERS: usize = 500;
 
 /// Where programs of PostgreSQL stand on Debian and its kin, one directory for each major version.
 const VERSIONED_ROOT: &str = "/usr/lib/postgresql";
+
+/// Where operating systems keep their root certificates.
+const SYSTEM_ROOTS: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// Why there is no dump.
 #[derive(Debug, thiserror::Error)]
@@ -125,9 +131,9 @@ async fn dump(shared: &Shared, client: &Client, server_version: u32, at: Timesta
         .ok()
         .flatten()
         .ok_or(DumpError::NotFound(server_version / 10_000))?;
-    let address = connection::replication_address(&shared.config.url).map_err(CaptureError::from)?;
+    let database = &shared.config.url;
     let flavour = if is_superuser(client).await { SchemaFlavour::BinaryUpgrade } else { SchemaFlavour::Plain };
-    let sql = pg_dump(&program, &address, flavour, limit).await?;
+    let sql = pg_dump(&program, database, flavour, limit).await?;
     let roles_sql = roles::as_sql(client).await?;
     Ok(SchemaDumped { source: shared.config.source, at, version: 0, flavour, sql, roles_sql })
 }
@@ -139,10 +145,11 @@ async fn is_superuser(client: &Client) -> bool {
 
 async fn pg_dump(
     program: &Path,
-    address: &ReplicationAddress,
+    database: &Database,
     flavour: SchemaFlavour,
     limit: Duration,
 ) -> Result<String, DumpError> {
+    let address = connection::replication_address(database);
     let mut command = Command::new(program);
     command
         .args(["--schema-only", "--no-publications", "--no-subscriptions", "--no-password", "--encoding=UTF8"])
@@ -154,6 +161,7 @@ async fn pg_dump(
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .kill_on_drop(true);
+    secure(&mut command, database);
     if flavour == SchemaFlavour::BinaryUpgrade {
         command.arg("--binary-upgrade");
     }
@@ -167,6 +175,31 @@ async fn pg_dump(
     let complaint = String::from_utf8_lossy(&output.stderr);
     let complaint = complaint.lines().map(str::trim).collect::<Vec<_>>().join("; ");
     Err(DumpError::Failed { status: output.status, complaint: complaint.chars().take(COMPLAINT_CHARACTERS).collect() })
+}
+
+/// Has the program secure its connection as the recorder does its own. A host's name is checked, its address connected to.
+fn secure(command: &mut Command, database: &Database) {
+    for (name, value) in database.tls().environment() {
+        match value.as_deref() {
+            // libpq knows the word from version 16 on.
+            Some("system") => command.env(name, system_roots()),
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let config = database.config();
+    if let (Some(Host::Tcp(host)), Some(address)) = (config.get_hosts().first(), config.get_hostaddrs().first()) {
+        command.env("PGHOSTADDR", address.to_string()).args(["--host", host]);
+    } else {
+        command.env_remove("PGHOSTADDR");
+    }
+}
+
+/// The file with the operating system's root certificates.
+fn system_roots() -> String {
+    let named = std::env::var("SSL_CERT_FILE").ok();
+    let usual = SYSTEM_ROOTS.iter().find(|path| Path::new(path).exists());
+    named.unwrap_or_else(|| (*usual.unwrap_or(&"system")).to_owned())
 }
 
 /// The oldest `pg_dump` that can dump a server of major version `major`, in the given directory or else in PATH and the

@@ -41,7 +41,6 @@ async fn try_attach(
     facts: &PostgresSource,
 ) -> Result<(Membership, Replication), CaptureError> {
     server::check(client, facts).await?;
-    connection::replication_address(&shared.config.url)?;
     for name in publication::others(client, &shared.names).await? {
         tracing::info!("publication \"{name}\" belongs to another recorder, or to one that died; drop it if so");
     }

@@ -16,10 +16,13 @@ use tokio_util::sync::CancellationToken;
 use txray_store::ids::SourceId;
 
 use self::cancel::CancelRegistry;
+use self::opening::Opening;
+pub(super) use self::relay::unreachable_error;
 use super::hooks::SessionHooks;
 use super::session::{Mode, SessionLimits};
 use super::sockets::owner::SocketOwners;
 use super::sockets::{Client, ListenAddr, Listener};
+use super::tls::{ClientTls, ServerTls};
 use super::upstream::Upstream;
 use super::wire::framing::FrameLimits;
 use crate::error::RecorderError;
@@ -34,10 +37,29 @@ pub struct PgProxyConfig {
     pub listen: ListenAddr,
     /// The server.
     pub upstream: Upstream,
+    /// How connections to the server are secured.
+    pub server_tls: ServerTls,
+    /// The certificate for clients that want TLS; without one they are told that there is none.
+    pub client_tls: Option<ClientTls>,
     /// Whether sessions are asked for their snapshots.
     pub mode: Mode,
     /// Limits.
     pub limits: ProxyLimits,
+}
+
+impl PgProxyConfig {
+    /// A proxy without TLS on either side, that asks, with default limits.
+    pub fn new(source: SourceId, listen: impl Into<ListenAddr>, upstream: Upstream) -> Self {
+        PgProxyConfig {
+            source,
+            listen: listen.into(),
+            upstream,
+            server_tls: ServerTls::disabled(),
+            client_tls: None,
+            mode: Mode::default(),
+            limits: ProxyLimits::default(),
+        }
+    }
 }
 
 /// How much is kept, held and awaited.
@@ -124,19 +146,28 @@ impl PgProxy {
     }
 }
 
-async fn serve(mut client: Client, shared: Arc<Shared>, shutdown: CancellationToken) {
+async fn serve(client: Client, shared: Arc<Shared>, shutdown: CancellationToken) {
+    let Client { stream, peer, origin } = client;
+    let reading = opening::read(stream, shared.config.client_tls.as_ref());
     let opened = tokio::select! {
         () = shutdown.cancelled() => return,
-        opened = tokio::time::timeout(shared.config.limits.opening, opening::read(&mut client.stream)) => opened,
+        opened = tokio::time::timeout(shared.config.limits.opening, reading) => opened,
     };
-    match opened {
-        Ok(Ok(opening::Opening::Cancel { key, packet })) => {
-            cancel::forward(&shared, &key, &packet).await;
+    let (stream, wish) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, peer, "a PostgreSQL client broke off before its session began");
+            return;
         }
-        Ok(Ok(opening::Opening::Session { startup, packet })) => {
-            relay::serve(client, startup, &packet, shared, shutdown).await;
-        }
-        // Closed, broken off or silent: there is nothing to record.
-        Ok(Ok(opening::Opening::Closed) | Err(_)) | Err(_) => {}
+        // Silent: there is nothing to record.
+        Err(_) => return,
+    };
+    let client = Client { stream, peer, origin };
+    match wish {
+        Opening::Cancel { key, packet } => cancel::forward(&shared, &key, &packet).await,
+        Opening::Closed => {}
+        Opening::Session { startup, packet } => relay::serve(client, Some(startup), &packet, shared, shutdown).await,
+        Opening::Unknown { packet } => relay::serve(client, None, &packet, shared, shutdown).await,
+        Opening::Opaque => relay::serve(client, None, &[], shared, shutdown).await,
     }
 }

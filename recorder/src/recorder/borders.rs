@@ -14,13 +14,13 @@ use txray_store::time::Timestamp;
 
 use super::config::{HttpPair, PgPair, RecorderConfig};
 use super::encryption::{self, EgressTrust, HttpTls};
+use super::preflight;
 use super::progress::Progress;
 use crate::capture::{BaseState, Capture, CaptureConfig};
 use crate::error::RecorderError;
 use crate::http::egress::{EgressConfig, EgressProxy, ParentProxies};
 use crate::http::reverse::{ReverseProxy, ReverseProxyConfig};
-use crate::pg::proxy::{PgProxy, PgProxyConfig, ProxyLimits};
-use crate::pg::session::Mode;
+use crate::pg::proxy::{PgProxy, PgProxyConfig};
 use crate::pg::sockets::ListenAddr;
 use crate::redaction::Redactor;
 
@@ -141,12 +141,11 @@ impl Start<'_> {
 
     /// The proxy listens first, so that capture can name its address; it serves once capture is attached.
     async fn postgres(&mut self, pair: &PgPair, source: SourceId, borders: &mut Borders) -> Result<(), RecorderError> {
+        let server = preflight::database(&pair.url)?;
         let proxy_config = PgProxyConfig {
-            source,
-            listen: pair.listen.clone(),
-            upstream: pair.url.upstream(),
-            mode: Mode::default(),
-            limits: ProxyLimits::default(),
+            server_tls: server.tls().clone(),
+            client_tls: preflight::client_tls(self.config)?,
+            ..PgProxyConfig::new(source, pair.listen.clone(), server.upstream())
         };
         let proxy = PgProxy::bind(proxy_config, self.sink.clone(), None).await?;
         let listen = proxy.local_addr();
@@ -154,7 +153,7 @@ impl Start<'_> {
         let capture_config = CaptureConfig {
             listen: listen.to_string(),
             pg_bin: self.config.pg_bin.clone(),
-            ..CaptureConfig::new(source, pair.url.config().clone())
+            ..CaptureConfig::new(source, server)
         };
         self.config.tell(Progress::CopyingBase { database: database.clone() });
         let capture = Capture::start(capture_config, self.sink.clone()).await.map_err(|error| {

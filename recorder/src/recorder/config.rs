@@ -34,6 +34,15 @@ pub struct PgPair {
     pub url: DatabaseUrl,
 }
 
+/// A certificate and its private key, in PEM form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, and what it is signed by up to a root, in this order.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
 /// The application to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppCommand {
@@ -80,6 +89,8 @@ pub struct RecorderConfig {
     pub http: Vec<HttpPair>,
     /// Databases to stand before. The first is the one that the application's environment names.
     pub pg: Vec<PgPair>,
+    /// With what the PostgreSQL proxies answer clients that want TLS. Plaintext is taken all the same.
+    pub pg_tls: Option<CertificateFiles>,
     /// Where the application's outbound calls come in.
     pub egress: Option<SocketAddr>,
     /// What to do with its encrypted ones.
@@ -104,6 +115,7 @@ impl RecorderConfig {
         RecorderConfig {
             http: Vec::new(),
             pg: Vec::new(),
+            pg_tls: None,
             egress: None,
             egress_tls: EgressTlsOptions::default(),
             http_tls: None,

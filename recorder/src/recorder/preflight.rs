@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-use tokio_postgres::NoTls;
-use tokio_postgres::config::{Host, SslMode};
-
 use super::application;
-use super::config::RecorderConfig;
+use super::config::{CertificateFiles, RecorderConfig};
 use super::database_url::DatabaseUrl;
 use crate::error::RecorderError;
 use crate::pg::sockets::Listener;
+use crate::pg::tls::{ClientTls, ConnectError};
+use crate::pg::upstream::Database;
 
 /// Checks the configuration, the ports, the program and the databases.
 pub(super) async fn check(config: &RecorderConfig) -> Result<(), RecorderError> {
     config.validate()?;
+    client_tls(config)?;
     for (flag, listen) in config.listeners() {
         drop(Listener::bind(&listen).await.map_err(|source| RecorderError::Listen {
             purpose: flag,
@@ -31,18 +30,24 @@ pub(super) async fn check(config: &RecorderConfig) -> Result<(), RecorderError> 
     Ok(())
 }
 
+/// The database with its connections secured as URL and environment say.
+pub(super) fn database(url: &DatabaseUrl) -> Result<Database, RecorderError> {
+    url.database(|name| std::env::var(name).ok())
+        .map_err(|source| RecorderError::Tls { subject: url.describe(), source })
+}
+
+/// Reads the certificate for clients that want TLS.
+pub(super) fn client_tls(config: &RecorderConfig) -> Result<Option<ClientTls>, RecorderError> {
+    let load = |files: &CertificateFiles| ClientTls::load(&files.certificate, &files.key);
+    let subject = || "clients of --pg".to_owned();
+    config.pg_tls.as_ref().map(load).transpose().map_err(|source| RecorderError::Tls { subject: subject(), source })
+}
+
 async fn check_database(url: &DatabaseUrl, limit: Duration) -> Result<(), RecorderError> {
+    let database = database(url)?;
     let connecting = async {
-        if url.config().get_ssl_mode() == SslMode::Require {
-            // The application's TLS is between it and the server; that the server is there is all that can be seen.
-            return reach(url).await;
-        }
-        let (client, connection) = url.config().connect(NoTls).await.map_err(|error| refusal(url, &error))?;
-        let serving = tokio::spawn(connection);
-        let answer = client.simple_query("").await.map_err(|error| refusal(url, &error));
-        drop(client);
-        let _ = serving.await;
-        answer.map(drop)
+        let client = database.connect().await.map_err(|error| refusal(url, error))?;
+        client.simple_query("").await.map(drop).map_err(|error| refusal(url, ConnectError::Session(error)))
     };
     match tokio::time::timeout(limit, connecting).await {
         Ok(result) => result,
@@ -50,28 +55,20 @@ async fn check_database(url: &DatabaseUrl, limit: Duration) -> Result<(), Record
     }
 }
 
-async fn reach(url: &DatabaseUrl) -> Result<(), RecorderError> {
-    let Some(Host::Tcp(host)) = url.config().get_hosts().first() else { return Ok(()) };
-    let port = url.config().get_ports().first().copied().unwrap_or(5432);
-    match TcpStream::connect((host.as_str(), port)).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(RecorderError::Database {
-            database: url.describe(),
-            reason: error.to_string(),
-            refused_by_server: false,
-        }),
-    }
-}
-
 /// The driver's error in one line: its own text only names the kind, the cause says what happened.
-fn refusal(url: &DatabaseUrl, error: &tokio_postgres::Error) -> RecorderError {
-    let server = error.as_db_error();
-    let reason = match (server, std::error::Error::source(error)) {
-        (Some(server), _) => server.message().to_owned(),
-        (None, Some(cause)) => cause.to_string(),
-        (None, None) => error.to_string(),
+fn refusal(url: &DatabaseUrl, error: ConnectError) -> RecorderError {
+    let database = url.describe();
+    let (reason, refused_by_server) = match &error {
+        ConnectError::Io(error) => (error.to_string(), false),
+        ConnectError::Session(error) => {
+            let server = error.as_db_error();
+            let cause = std::error::Error::source(error);
+            let reason = server.map(|server| server.message().to_owned()).or(cause.map(ToString::to_string));
+            (reason.unwrap_or_else(|| error.to_string()), server.is_some())
+        }
+        _ => return RecorderError::Secure { database, source: error },
     };
-    RecorderError::Database { database: url.describe(), reason, refused_by_server: server.is_some() }
+    RecorderError::Database { database, reason, refused_by_server }
 }
 
 #[cfg(test)]

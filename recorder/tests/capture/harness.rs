@@ -34,6 +34,18 @@ impl Server {
         tokio::task::block_in_place(|| self.postgres.restart(false, &[])).expect("a restart");
     }
 
+    /// With its port on TCP, too.
+    pub(crate) fn listening(settings: &[(String, String)]) -> Self {
+        let binaries = PgBinaries::find(None, None).expect("PostgreSQL is installed on this machine");
+        let options = PgOptions { port: Some(0), ..PgOptions::new(binaries) };
+        let options = settings.iter().fold(options, |options, (name, value)| options.setting(name, value));
+        Server { postgres: PrivatePostgres::start(options).expect("a server") }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.postgres.port()
+    }
+
     pub(crate) fn config(&self) -> Config {
         self.postgres.connection_config("postgres")
     }

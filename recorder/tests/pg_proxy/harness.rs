@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_util::sync::CancellationToken;
 use txray_recorder::pg::hooks::SessionHooks;
-use txray_recorder::pg::proxy::{PgProxy, PgProxyConfig, ProxyLimits};
+use txray_recorder::pg::proxy::{PgProxy, PgProxyConfig};
 use txray_recorder::pg::session::Mode;
 use txray_recorder::pg::sockets::ListenAddr;
 use txray_recorder::pg::upstream::Upstream;
@@ -28,10 +28,26 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With further settings.
+    pub(crate) fn with(settings: &[(String, String)]) -> Self {
         let binaries = PgBinaries::find(None, None).expect("PostgreSQL is installed on this machine");
         let options = PgOptions { port: Some(0), ..PgOptions::new(binaries) }.setting("max_connections", "300");
         let options = options.setting("max_prepared_transactions", "4");
+        let options = settings.iter().fold(options, |options, (name, value)| options.setting(name, value));
         Server { postgres: PrivatePostgres::start(options).expect("a server") }
+    }
+
+    /// Starts it again with further settings.
+    pub(crate) fn restart(&mut self, settings: &[(String, String)]) {
+        tokio::task::block_in_place(|| self.postgres.restart(false, settings)).expect("a restart");
+    }
+
+    /// How libpq reaches the server itself over TCP.
+    pub(crate) fn address(&self, parameters: &str) -> String {
+        format!("host=localhost port={} user=postgres dbname=postgres {parameters}", self.port())
     }
 
     pub(crate) fn program(&self, name: &str) -> PathBuf {
@@ -77,8 +93,11 @@ impl Proxy {
         mode: Mode,
         hooks: Option<Arc<dyn SessionHooks>>,
     ) -> Self {
+        Self::start_with(PgProxyConfig { mode, ..PgProxyConfig::new(SourceId(0), listen, upstream) }, hooks).await
+    }
+
+    pub(crate) async fn start_with(config: PgProxyConfig, hooks: Option<Arc<dyn SessionHooks>>) -> Self {
         let (sink, receiver) = EventSink::in_memory();
-        let config = PgProxyConfig { source: SourceId(0), listen, upstream, mode, limits: ProxyLimits::default() };
         let proxy = PgProxy::bind(config, sink, hooks).await.expect("a free port");
         let address = proxy.local_addr();
         let shutdown = CancellationToken::new();

@@ -188,13 +188,8 @@ async fn bind_pg(
     let recorded = setting.sources.iter().find(|one| one.id == setting.source).map(|one| one.listen.as_str());
     let mut last = None;
     for listen in candidates(recorded, fixed) {
-        let config = PgProxyConfig {
-            source: setting.source,
-            listen: ListenAddr::Tcp(listen),
-            upstream: Upstream::Unix(socket.clone()),
-            mode: Mode::Observe,
-            limits: txray_recorder::pg::proxy::ProxyLimits::default(),
-        };
+        let upstream = Upstream::Unix(socket.clone());
+        let config = PgProxyConfig { mode: Mode::Observe, ..PgProxyConfig::new(setting.source, listen, upstream) };
         let hooks = Arc::new(Hooks(Arc::clone(conductor)));
         match PgProxy::bind(config, sink.clone(), Some(hooks)).await {
             Ok(proxy) => return Ok(proxy),

@@ -92,9 +92,22 @@ pub(crate) struct RecordOptions {
     /// Forward HTTP from LISTEN to the application at UPSTREAM (host:port each); may be repeated
     #[arg(long, value_name = "LISTEN=UPSTREAM")]
     pub(crate) http: Vec<String>,
-    /// Forward PostgreSQL from LISTEN (host:port) to the server at URL
+    /// Forward PostgreSQL from LISTEN to the database at URL; may be repeated
+    ///
+    /// LISTEN is host:port, a port of loopback, or the directory of a Unix socket. URL is a connection string as libpq takes it,
+    /// with sslmode, sslrootcert, sslcert, sslkey and sslnegotiation for TLS to the server; PGSSLMODE and its kin hold where it
+    /// says nothing. The application's environment names the first of several.
     #[arg(long, value_name = "LISTEN=URL")]
     pub(crate) pg: Vec<String>,
+    /// Answer PostgreSQL clients that want TLS with this certificate (a PEM file, chain included)
+    ///
+    /// Clients in plaintext are taken all the same. With another certificate than the server's own, clients that authenticate by
+    /// SCRAM over TLS need channel_binding=disable.
+    #[arg(long, value_name = "FILE", env = "TXRAY_PG_TLS_CERT", requires = "pg_tls_key")]
+    pub(crate) pg_tls_cert: Option<PathBuf>,
+    /// Private key of --pg-tls-cert (a PEM file that only its owner can read)
+    #[arg(long, value_name = "FILE", env = "TXRAY_PG_TLS_KEY", requires = "pg_tls_cert")]
+    pub(crate) pg_tls_key: Option<PathBuf>,
     /// Listen here as the application's outbound HTTP proxy
     #[arg(long, value_name = "LISTEN")]
     pub(crate) egress: Option<String>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
-use txray_recorder::recorder::{AppCommand, RecorderConfig, parse_listen, record};
+use txray_recorder::recorder::{AppCommand, CertificateFiles, RecorderConfig, parse_listen, record};
 use txray_store::time::Timestamp;
 
 use super::args::RecordOptions;
@@ -27,6 +27,8 @@ fn configuration(options: RecordOptions, settings: &Settings) -> anyhow::Result<
     config.http =
         options.http.iter().map(|text| text.parse()).collect::<Result<_, _>>().context(settings.name("http"))?;
     config.pg = options.pg.iter().map(|text| text.parse()).collect::<Result<_, _>>().context(settings.name("pg"))?;
+    config.pg_tls =
+        options.pg_tls_cert.zip(options.pg_tls_key).map(|(certificate, key)| CertificateFiles { certificate, key });
     config.egress = options.egress.as_deref().map(parse_listen).transpose().context(settings.name("egress"))?;
     config.egress_tls = options.encryption.egress();
     config.http_tls = options.encryption.http();

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use super::Shared;
+use crate::pg::tls::ConnectError;
 use crate::pg::wire::startup::BackendKey;
 
 /// How long the server may take over a cancel request.
@@ -110,10 +111,11 @@ pub(super) async fn forward(shared: &Shared, key: &BackendKey, packet: &[u8]) {
         None => None,
     };
     let forwarded = async {
-        let mut server = shared.config.upstream.connect().await?;
+        let mut server = shared.config.upstream.connect_any(&shared.config.server_tls).await?;
         server.write_all(packet).await?;
+        server.flush().await?;
         // The server closes the connection when the signal is sent.
-        server.read(&mut [0; 1]).await
+        server.read(&mut [0; 1]).await.map_err(ConnectError::Io)
     };
     match tokio::time::timeout(CANCEL_TIMEOUT, forwarded).await {
         Ok(Ok(_)) => {}

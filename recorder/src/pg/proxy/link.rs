@@ -105,6 +105,10 @@ impl Side {
         if self.outbound.capacity() > READ_BYTES_BUSY {
             self.outbound = BytesMut::new();
         }
+        // With TLS, what was written may still wait in the stream's own buffer.
+        if !self.write_ended {
+            std::task::ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        }
         if self.finish && !self.write_ended {
             if Pin::new(&mut self.stream).poll_shutdown(cx).is_pending() {
                 return Poll::Pending;

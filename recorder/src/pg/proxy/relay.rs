@@ -7,19 +7,33 @@ mod server_side;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 use txray_store::event::{GapKind, PgError};
 use txray_store::time::Timestamp;
 
 use self::recording::Recorder;
-use super::Shared;
 use super::cancel::CancelGate;
 use super::link::{Link, Side, Turn};
+use super::{PgProxyConfig, Shared};
 use crate::pg::session::{Output, Session, SessionOrigin, Upcoming};
 use crate::pg::sockets::Client;
+use crate::pg::tls::{ClientTls, ConnectError, Way};
+use crate::pg::upstream::{Begun, Upstream};
 use crate::pg::wire::framing::Framer;
 use crate::pg::wire::startup::{BackendKey, StartupMessage};
 use crate::pg::wire::{backend, frontend, server_error};
+
+/// What SCRAM's channel binding (`tls-server-end-point`, RFC 5929) means between this client and the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ChannelBinding {
+    /// One side is in plaintext: there is no channel to bind to.
+    Absent,
+    /// Client and server see the same certificate, so that what the client binds to is what the server expects.
+    Passes,
+    /// They see different ones: a client that can bind takes the server's offer, or the lack of it, for an attack.
+    Broken,
+}
 
 /// A session and everything it needs to go on.
 struct Relay {
@@ -34,6 +48,7 @@ struct Relay {
     /// When the bytes that are held began to arrive.
     held_since: Option<Timestamp>,
     gate: Option<(BackendKey, Arc<CancelGate>)>,
+    binding: ChannelBinding,
     /// With hooks: the batch that runs, and the rows of its results.
     batch: Option<Upcoming>,
     rows: server_side::HeldRows,
@@ -45,7 +60,8 @@ struct Relay {
     refusal_due: Option<Box<PgError>>,
 }
 
-/// Connects a client to the server and serves it until one of them ends.
+/// Connects a client to the server and serves it until one of them ends. Without a startup message the session is a pipe; with
+/// an empty packet, too, the client speaks TLS to the server itself.
 pub(super) async fn serve(
     mut client: Client,
     startup: Option<StartupMessage>,
@@ -55,69 +71,107 @@ pub(super) async fn serve(
 ) {
     let connected = tokio::select! {
         () = shutdown.cancelled() => return,
-        connected = shared.config.upstream.connect() => connected,
+        connected = begin(&shared.config, startup.is_some(), packet) => connected,
     };
     let server = match connected {
         Ok(server) => server,
         Err(error) => return refuse(&mut client, &shared, &error).await,
     };
-    let mut link = Link { client: Side::new(client.stream), server: Side::new(server) };
-    link.server.queue(packet);
     let (blind, startup) = match startup {
         Some(startup) if startup.is_replication() => (Some("a replication connection is passed through"), startup),
         Some(startup) => (None, startup),
+        None if packet.is_empty() => (
+            Some("the client speaks TLS to the server itself; give the recorder a certificate (--pg-tls-cert)"),
+            StartupMessage { major: 3, minor: 0, parameters: Vec::new() },
+        ),
         None => {
             let startup = StartupMessage { major: 3, minor: 0, parameters: Vec::new() };
             (Some("the startup packet was not understood"), startup)
         }
     };
-    let config = &shared.config;
-    let origin = SessionOrigin { source: config.source, peer: client.peer, startup };
-    let session = Session::new(origin, config.mode, config.limits.session, shared.sink.ids());
-    let frames = config.limits.frames;
-    let mut relay = Relay {
-        recorder: Recorder::new(shared.sink.clone(), Arc::clone(&shared.owners), client.origin),
-        shared,
-        link,
-        session,
-        from_client: Framer::new(frames, frontend::SKIPPED_KINDS),
-        from_server: Framer::new(frames, backend::SKIPPED_KINDS),
-        raw: false,
-        held_since: None,
-        gate: None,
-        batch: None,
-        rows: server_side::HeldRows::default(),
-        hooks_settled: false,
-        refusing: None,
-        refusal_due: None,
-    };
+    let mut relay = Relay::new(client, server, startup, shared);
     if let Some(reason) = blind {
         relay.give_up(GapKind::Undecodable, reason, Timestamp::now());
     }
     relay.run(&shutdown).await;
 }
 
-/// Tells a client that the server cannot be reached.
-async fn refuse(client: &mut Client, shared: &Shared, error: &std::io::Error) {
-    use tokio::io::AsyncWriteExt;
-    tracing::warn!(upstream = %shared.config.upstream, %error, "could not reach the PostgreSQL server");
-    let error = PgError {
-        severity: "FATAL".to_owned(),
-        sqlstate: "08001".to_owned(),
-        message: format!("txray could not reach the PostgreSQL server at \"{}\": {error}", shared.config.upstream),
-        hint: Some("Start the server, or correct the address that txray forwards to.".to_owned()),
-        ..PgError::default()
+/// Connects to the server and sends it the client's first packet.
+async fn begin(config: &PgProxyConfig, understood: bool, packet: &[u8]) -> Result<Begun, ConnectError> {
+    if understood {
+        return config.upstream.begin(&config.server_tls, packet).await;
+    }
+    // The server may wait for more of it: its answer is not waited for.
+    let mut stream = match packet {
+        [] => config.upstream.connect(&config.server_tls, Way::Plain).await?,
+        _ => config.upstream.connect_any(&config.server_tls).await?,
     };
-    let mut bytes = Vec::new();
-    server_error::encode_error(&error, &mut bytes);
+    stream.write_all(packet).await?;
+    stream.flush().await?;
+    Ok(Begun { stream, answered: BytesMut::new() })
+}
+
+/// Tells a client that the server cannot be reached.
+async fn refuse(client: &mut Client, shared: &Shared, error: &ConnectError) {
+    tracing::warn!(upstream = %shared.config.upstream, %error, "could not reach the PostgreSQL server");
+    let bytes = unreachable_error(&shared.config.upstream, error);
     // A client that has gone needs no answer.
     let _ = client.stream.write_all(&bytes).await;
     let _ = client.stream.shutdown().await;
 }
 
+/// What a client is told when there is no server for it.
+pub(in crate::pg) fn unreachable_error(upstream: &Upstream, error: &ConnectError) -> Vec<u8> {
+    let error = PgError {
+        severity: "FATAL".to_owned(),
+        sqlstate: "08001".to_owned(),
+        message: format!("txray could not reach the PostgreSQL server at \"{upstream}\": {error}"),
+        hint: error.hint().map(str::to_owned),
+        ..PgError::default()
+    };
+    let mut bytes = Vec::new();
+    server_error::encode_error(&error, &mut bytes);
+    bytes
+}
+
 impl Relay {
+    fn new(client: Client, server: Begun, startup: StartupMessage, shared: Arc<Shared>) -> Self {
+        let config = &shared.config;
+        let origin = SessionOrigin { source: config.source, peer: client.peer, startup };
+        let session = Session::new(origin, config.mode, config.limits.session, shared.sink.ids());
+        let frames = config.limits.frames;
+        let own = config.client_tls.as_ref().map(ClientTls::certificate);
+        let binding = match (client.stream.is_tls(), server.stream.peer_certificate()) {
+            (true, Some(servers)) if own == Some(servers) => ChannelBinding::Passes,
+            (true, Some(_)) => ChannelBinding::Broken,
+            _ => ChannelBinding::Absent,
+        };
+        let mut link = Link { client: Side::new(client.stream), server: Side::new(server.stream) };
+        link.server.inbound = server.answered;
+        Relay {
+            recorder: Recorder::new(shared.sink.clone(), Arc::clone(&shared.owners), client.origin),
+            shared,
+            link,
+            session,
+            from_client: Framer::new(frames, frontend::SKIPPED_KINDS),
+            from_server: Framer::new(frames, backend::SKIPPED_KINDS),
+            raw: false,
+            held_since: None,
+            gate: None,
+            binding,
+            batch: None,
+            rows: server_side::HeldRows::default(),
+            hooks_settled: false,
+            refusing: None,
+            refusal_due: None,
+        }
+    }
+
     async fn run(mut self, shutdown: &CancellationToken) {
         let mut cancelled = std::pin::pin!(shutdown.cancelled());
+        if !self.link.server.inbound.is_empty() {
+            self.server_turn(Timestamp::now()).await;
+        }
         loop {
             let turn = tokio::select! {
                 biased;

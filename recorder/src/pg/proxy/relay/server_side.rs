@@ -4,7 +4,7 @@ use bytes::{Buf, BytesMut};
 use txray_store::event::{Event, GapKind};
 use txray_store::time::Timestamp;
 
-use super::{Relay, take};
+use super::{ChannelBinding, Relay, take};
 use crate::pg::hooks;
 use crate::pg::session::inject::Disposition;
 use crate::pg::session::{LongPart, Output};
@@ -18,6 +18,13 @@ const HELD_ROWS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Channel binding needs the client's own TLS connection to the server, which the proxy stands between.
 const CHANNEL_BINDING: &[u8] = b"SCRAM-SHA-256-PLUS";
+
+/// The routine of PostgreSQL's that complains about channel binding.
+const SCRAM_ROUTINE: &[u8] = b"read_client_first_message";
+
+const CHANNEL_BINDING_HINT: &[u8] =
+    b"The recorder stands between client and server: give the client channel_binding=disable, \
+    or the recorder the server's own certificate and key (--pg-tls-cert, --pg-tls-key).";
 
 /// Rows of a result that a hook wants to see before the client does.
 #[derive(Debug, Default)]
@@ -170,6 +177,8 @@ impl Relay {
                 self.session.backend(kind, payload, now, &mut out);
                 if kind == b'R' {
                     self.forward_authentication(message);
+                } else if kind == b'E' {
+                    self.forward_start_error(message);
                 } else if self.session.is_starting() {
                     self.link.client.queue(message);
                 } else {
@@ -184,13 +193,29 @@ impl Relay {
         }
     }
 
-    /// Takes channel binding off the mechanisms that the server offers.
+    /// Takes channel binding off the mechanisms that the server offers, unless it passes.
     fn forward_authentication(&mut self, message: &BytesMut) {
         let mut replaced = Vec::new();
-        if let Ok(Backend::Authentication(Authentication::Sasl(mechanisms))) = decode(b'R', &message[HEADER_BYTES..])
+        if self.binding != ChannelBinding::Passes
+            && let Ok(Backend::Authentication(Authentication::Sasl(mechanisms))) =
+                decode(b'R', &message[HEADER_BYTES..])
             && mechanisms.contains(&CHANNEL_BINDING)
         {
             encode_sasl(mechanisms.into_iter().filter(|mechanism| *mechanism != CHANNEL_BINDING), &mut replaced);
+        }
+        self.link.client.queue(if replaced.is_empty() { message } else { &replaced });
+    }
+
+    /// Forwards an error of the session's start. The server cannot know why a client that is able to bind says that it is not able.
+    fn forward_start_error(&mut self, message: &BytesMut) {
+        let mut replaced = Vec::new();
+        if self.binding == ChannelBinding::Broken
+            && let Ok(Backend::ErrorResponse(mut error)) = decode(b'E', &message[HEADER_BYTES..])
+            && error.get(b'R') == Some(SCRAM_ROUTINE)
+            && error.get(b'H').is_none()
+        {
+            error.fields.push((b'H', CHANNEL_BINDING_HINT));
+            encode::message(&mut replaced, b'E', |out| error.encode(out));
         }
         self.link.client.queue(if replaced.is_empty() { message } else { &replaced });
     }
