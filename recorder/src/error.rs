@@ -77,15 +77,15 @@ pub enum RecorderError {
         refused_by_server: bool,
     },
     /// TLS cannot be set up as asked.
-    #[error("could not set up TLS for {subject}: {source}")]
-    Tls {
+    #[error("could not set up TLS for {subject}")]
+    PgTls {
         /// Server and database without credentials, or clients.
         subject: String,
         /// Why not.
         source: TlsError,
     },
     /// The database's server has not the TLS that is asked for, or not with this certificate.
-    #[error("could not secure the connection to the database at {database}: {source}")]
+    #[error("could not secure the connection to the database at {database}")]
     Secure {
         /// Server and database, without credentials.
         database: String,
@@ -174,7 +174,7 @@ impl RecorderError {
             | RecorderError::SameListener { .. }
             | RecorderError::OwnUpstream { .. }
             | RecorderError::TraceExists { .. }
-            | RecorderError::Tls {
+            | RecorderError::PgTls {
                 source: TlsError::Value { .. } | TlsError::WeakMode { .. } | TlsError::HalfPair { .. },
                 ..
             } => ErrorClass::Usage,
@@ -205,7 +205,7 @@ impl RecorderError {
                 "start PostgreSQL, or correct host and port in the URL of --pg"
             }
             RecorderError::Capture { hint, .. } => return hint.clone(),
-            RecorderError::Tls { source, .. } => return Some(source.hint()),
+            RecorderError::PgTls { source, .. } => return Some(source.hint()),
             RecorderError::Secure { source, .. } => return source.hint().map(str::to_owned),
             RecorderError::NoProgram { .. } => "give a path, or put its directory on PATH",
             RecorderError::Start { .. } => "run it alone to see whether it starts",

@@ -33,14 +33,14 @@ pub(super) async fn check(config: &RecorderConfig) -> Result<(), RecorderError> 
 /// The database with its connections secured as URL and environment say.
 pub(super) fn database(url: &DatabaseUrl) -> Result<Database, RecorderError> {
     url.database(|name| std::env::var(name).ok())
-        .map_err(|source| RecorderError::Tls { subject: url.describe(), source })
+        .map_err(|source| RecorderError::PgTls { subject: url.describe(), source })
 }
 
 /// Reads the certificate for clients that want TLS.
 pub(super) fn client_tls(config: &RecorderConfig) -> Result<Option<ClientTls>, RecorderError> {
     let load = |files: &CertificateFiles| ClientTls::load(&files.certificate, &files.key);
     let subject = || "clients of --pg".to_owned();
-    config.pg_tls.as_ref().map(load).transpose().map_err(|source| RecorderError::Tls { subject: subject(), source })
+    config.pg_tls.as_ref().map(load).transpose().map_err(|source| RecorderError::PgTls { subject: subject(), source })
 }
 
 async fn check_database(url: &DatabaseUrl, limit: Duration) -> Result<(), RecorderError> {

@@ -133,7 +133,7 @@ impl TlsError {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The server cannot be reached.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// The server has no TLS, and the mode asks for it.
     #[error("the server does not support TLS, but sslmode is {mode}")]
@@ -151,7 +151,7 @@ pub enum ConnectError {
     #[error("the TLS handshake with the server failed: {0}")]
     Handshake(rustls::Error),
     /// The server, or a pooler in its place, refused the recorder's own session.
-    #[error("{0}")]
+    #[error(transparent)]
     Session(tokio_postgres::Error),
 }
 
