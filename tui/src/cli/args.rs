@@ -103,10 +103,10 @@ pub(crate) struct RecordOptions {
     ///
     /// Clients in plaintext are taken all the same. With another certificate than the server's own, clients that authenticate by
     /// SCRAM over TLS need channel_binding=disable.
-    #[arg(long, value_name = "FILE", env = "TXRAY_PG_TLS_CERT", requires = "pg_tls_key")]
+    #[arg(long, value_name = "FILE", requires = "pg_tls_key")]
     pub(crate) pg_tls_cert: Option<PathBuf>,
     /// Private key of --pg-tls-cert (a PEM file that only its owner can read)
-    #[arg(long, value_name = "FILE", env = "TXRAY_PG_TLS_KEY", requires = "pg_tls_cert")]
+    #[arg(long, value_name = "FILE", requires = "pg_tls_cert")]
     pub(crate) pg_tls_key: Option<PathBuf>,
     /// Listen here as the application's outbound HTTP proxy
     #[arg(long, value_name = "LISTEN")]
