@@ -29,6 +29,7 @@ compat: test-setup  ## clients × behaviours, directly and through the recorder,
 
 lint: setup
 	cargo fmt --all --check
+	cargo fmt --manifest-path tests/compat/rust/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
 fmt:
