@@ -132,8 +132,8 @@ async fn clients_that_do_not_trust_the_authority_are_left_alone_from_then_on() {
     let mut proxy = looking(local.looking(&root)).await;
     let connector = client(std::slice::from_ref(&root.certificate), &["http/1.1"]);
     assert!(connect(proxy.addr, server.port, &connector).await.is_err());
-    let (call, _) = opaque(&mut proxy, true).await;
-    assert!(call.error.unwrap().contains("does not trust"));
+    let (call, reason) = opaque(&mut proxy, true).await;
+    assert!(call.error.unwrap().contains("does not trust") && reason.contains("does not trust"));
     let mut stream = connect(proxy.addr, server.port, &connector).await.unwrap();
     assert_eq!(ask(&mut stream, "GET / HTTP/1.1\r\n\r\n", ANSWER.len()).await, ANSWER);
 }
@@ -236,7 +236,12 @@ struct Echo;
 impl Answerer for Echo {
     fn answer<'a>(&'a self, call: &'a OutboundCall) -> BoxFuture<'a, Answer> {
         let body = format!("{} {} {}", call.method, call.url, String::from_utf8_lossy(&call.body)).into();
-        Box::pin(async { Answer::Respond { status: 201, headers: vec![("X-A".to_owned(), "b".to_owned())], body } })
+        let mut headers = vec![("X-A".to_owned(), "b".to_owned())];
+        if call.url.ends_with("/grpc") {
+            let grpc = [("content-type", "application/grpc"), ("grpc-status", "7")];
+            headers.extend(grpc.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
+        Box::pin(async { Answer::Respond { status: 201, headers, body } })
     }
 
     fn looks_into(&self, authority: &str) -> bool {
@@ -275,7 +280,8 @@ async fn clients_of_http_2_are_answered_without_any_network() {
     let (send, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     let request = http::Request::post("https://api.nowhere.test/rpc").body(()).unwrap();
-    let (answer, mut body) = send.ready().await.unwrap().send_request(request, false).unwrap();
+    let mut ready = send.ready().await.unwrap();
+    let (answer, mut body) = ready.send_request(request, false).unwrap();
     body.send_data("hi".into(), true).unwrap();
     let answer = tokio::time::timeout(DEADLINE, answer).await.expect("an answer").unwrap();
     assert_eq!((answer.status().as_u16(), answer.headers()["x-a"].to_str().unwrap()), (201, "b"));
@@ -283,4 +289,12 @@ async fn clients_of_http_2_are_answered_without_any_network() {
     assert_eq!(&text[..], b"POST https://api.nowhere.test/rpc hi");
     let call = proxy.call().await;
     assert_eq!((call.url.as_str(), call.request_body.prefix.as_slice()), ("https://api.nowhere.test/rpc", &b"hi"[..]));
+    // What gRPC had behind the body comes behind it again.
+    let request = http::Request::post("https://api.nowhere.test/grpc").body(()).unwrap();
+    let (answer, _body) = ready.send_request(request, true).unwrap();
+    let answer = tokio::time::timeout(DEADLINE, answer).await.expect("an answer").unwrap();
+    assert!(!answer.headers().contains_key("grpc-status"));
+    let mut body = answer.into_body();
+    assert!(body.data().await.unwrap().unwrap().starts_with(b"POST "));
+    assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "7");
 }

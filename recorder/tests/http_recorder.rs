@@ -117,6 +117,33 @@ async fn encrypted_calls_of_an_application_that_is_started_are_recorded() {
     assert_eq!(url, format!("https://localhost:{}/paid?a=1", server.port));
 }
 
+/// A client that looks at nothing that it was given (as runtimes do that bring roots of their own) never meets the recorder's
+/// certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn applications_that_do_not_read_the_authority_are_left_alone() {
+    if !std::process::Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: there is no curl");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (http, root) = (RawServer::answering(ANSWER).await, encryption::Root::new());
+    let server = encryption::TlsServer::answering(root.server(&["http/1.1"], false), ANSWER).await;
+    let mut config = config(&directory, &http);
+    config.egress_tls.roots = vec![root.file(&directory)];
+    let out = directory.path().join("out");
+    let own_roots = config.egress_tls.roots[0].display().to_string();
+    config.command = Some(shell(&format!(
+        "unset NO_PROXY no_proxy SSL_CERT_FILE; for n in 1 2 3 4 5; do \
+         curl -sS --cacert {own_roots} https://localhost:{}/ >> {}; done",
+        server.port,
+        out.display(),
+    )));
+    let summary = tokio::time::timeout(DEADLINE, record(config, CancellationToken::new())).await.unwrap().unwrap();
+    assert_eq!(std::fs::read_to_string(out).unwrap(), "hello".repeat(5), "none of them failed");
+    let counts = summary.counts.expect("counts");
+    assert_eq!((counts.external_calls, counts.gaps.len()), (5, 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_to_end_reaches_the_application_and_its_children() {
     let directory = tempfile::tempdir().unwrap();

@@ -140,6 +140,7 @@ async fn both_directions_of_a_stream_pass_at_once_with_trailers() {
     assert_eq!(started.external_id.as_deref(), Some("r-1"));
     assert_eq!(head.headers["x-seen"], started.traceparent.as_str(), "one is added where there was none");
     assert_eq!((recorded.finished.status, recorded.finished.end), (Some(200), RequestEnd::Answered));
+    assert_eq!(recorded.finished.headers.last(), Some(&("grpc-status".to_owned(), "0".to_owned())));
     assert!(recorded.request.prefix.starts_with(b"piece 0piece 1") && recorded.request.is_whole());
     assert_eq!(recorded.request.digest, recorded.finished.body.digest);
     assert_eq!(recorded.finished.worker_pid, Some(std::process::id()));

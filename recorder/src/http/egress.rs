@@ -299,7 +299,7 @@ impl Connection<'_> {
                 false
             }
             Tunnelled::Ended(reason) => {
-                self.report_opaque(target.authority(), None);
+                self.report_opaque(target.authority(), Some(&reason));
                 record.fail(reason);
                 self.done(record);
                 false

@@ -10,8 +10,8 @@ mod upstream;
 pub use self::authority::{CaError, LocalAuthority};
 pub(super) use self::client_hello::{ClientHello, FirstFlight};
 pub use self::roots::{RootsError, ServerRoots};
-pub use self::trust::TrustFiles;
-pub(super) use self::upstream::{SecureFailure, UpstreamTls, tls_error};
+pub use self::trust::{OpenedFiles, TrustFiles};
+pub(super) use self::upstream::{SecureFailure, UpstreamTls, rejects_certificate};
 
 /// Names of protocols in ALPN that the proxies can follow.
 pub(super) const HTTP_PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];

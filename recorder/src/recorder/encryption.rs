@@ -123,9 +123,9 @@ fn trust(options: &EgressTlsOptions, verifies: bool) -> Result<(EgressTrust, Egr
     if verifies && !roots.has_system_roots() {
         return Err(RecorderError::NoRoots);
     }
-    let application = StartedApplication::default();
     let files = TrustFiles::write(&authority, &roots, |name| std::env::var_os(name))
         .map_err(|source| RecorderError::TrustFiles { source })?;
+    let application = StartedApplication::reading(&files);
     let clients = match options.mode {
         EgressTlsMode::Intercept => TrustingClients::Every,
         _ => TrustingClients::StartedWith(application.clone()),

@@ -86,7 +86,7 @@ pub struct RequestFinished {
     pub end: RequestEnd,
     /// Status code; none when the application gave no answer.
     pub status: Option<u16>,
-    /// Response headers, secrets masked.
+    /// Response headers (over HTTP/2 with the trailers behind them), secrets masked.
     pub headers: Headers,
     /// Response body.
     pub body: Body,
@@ -115,7 +115,7 @@ pub struct ExternalCall {
     pub request_body: Body,
     /// Status code; none when there was no answer.
     pub status: Option<u16>,
-    /// Response headers, secrets masked.
+    /// Response headers (over HTTP/2 with the trailers behind them), secrets masked.
     pub response_headers: Headers,
     /// Response body.
     pub response_body: Body,

@@ -3,13 +3,13 @@
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsAcceptor;
 
-use super::interception::Interception;
+use super::interception::{Interception, Trust, UNREAD};
 use super::target::{self, Target};
 use super::{Connection, Origin};
 use crate::http::authority::Authority;
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::listener::connect;
-use crate::http::tls::{ClientHello, FirstFlight, tls_error};
+use crate::http::tls::{ClientHello, FirstFlight, rejects_certificate};
 use crate::http::wire::{Inbound, Peer};
 
 /// What becomes of a tunnel.
@@ -55,23 +55,32 @@ impl Connection<'_> {
             return Tunnelled::Opaque(Some("no certificate can be made for its name"));
         }
         let process = if interception.asks_for_process() { self.owner.result().await } else { None };
-        if !interception.is_trusted_by(process) {
-            return Tunnelled::Opaque(Some("its caller was not started with the recorder's certificate authority"));
+        let trust = interception.trust_of(process);
+        if let Trust::No(why) = trust {
+            return Tunnelled::Opaque(Some(why));
         }
         let server = Authority { host, port: authority.port };
         match self.secure_origin(interception, name, offers).await {
+            Ok(_) if trust == Trust::NotYet && !interception.is_read_soon().await => {
+                self.start_anew(connect_head, target, UNREAD).await
+            }
             Ok(protocol) => self.stand_for(interception, server, protocol).await,
             Err(None) => Tunnelled::Ended(super::CLIENT_GONE.to_owned()),
             Err(Some(failure)) => {
                 let why = interception.server_failed(&server.host, failure);
-                match self.dial(connect_head, target).await {
-                    Ok(peer) => {
-                        self.origin = Some(Origin { authority: authority.clone(), peer });
-                        Tunnelled::Opaque(Some(why))
-                    }
-                    Err(reason) => Tunnelled::Ended(reason),
-                }
+                self.start_anew(connect_head, target, why).await
             }
+        }
+    }
+
+    /// Makes the tunnel once more, for the client, whose first words are still there.
+    async fn start_anew(&mut self, connect_head: &RequestHead, target: &Target, why: &'static str) -> Tunnelled {
+        match self.dial(connect_head, target).await {
+            Ok(peer) => {
+                self.origin = Some(Origin { authority: target.authority().clone(), peer });
+                Tunnelled::Opaque(Some(why))
+            }
+            Err(reason) => Tunnelled::Ended(reason),
         }
     }
 
@@ -113,10 +122,7 @@ impl Connection<'_> {
                 self.client = Peer::encrypted(stream, addresses);
                 Tunnelled::Secure(server, protocol)
             }
-            Err(error) => {
-                let by_alert = matches!(tls_error(&error), Some(rustls::Error::AlertReceived(_)));
-                Tunnelled::Ended(interception.rejected(&server.host, by_alert).to_owned())
-            }
+            Err(error) => Tunnelled::Ended(interception.rejected(&server.host, rejects_certificate(&error)).to_owned()),
         }
     }
 

@@ -1,18 +1,22 @@
 //! Which encrypted calls are looked into.
 //!
 //! Interception must not make a call fail that would succeed without it. So the recorder stands for a server only towards clients
-//! that were given its authority, and only when its own connection to the server was verified and asks for nothing that only
+//! that were given its authority, once somebody has read it (many runtimes do not), and only when its own connection to the server was verified and asks for nothing that only
 //! the application has. What turns out not to bear it is remembered, and passes as a tunnel from then on.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::http::HostPatterns;
-use crate::http::tls::{LocalAuthority, SecureFailure, ServerRoots, UpstreamTls};
+use crate::http::tls::{LocalAuthority, OpenedFiles, SecureFailure, ServerRoots, TrustFiles, UpstreamTls};
 
 /// Hosts that are remembered. Beyond them, hosts that are not remembered are tried each time.
 const MAX_REMEMBERED: usize = 1024;
+
+/// How long an application that has not read the authority is waited for, while its server is there already.
+const SOON: Duration = Duration::from_millis(20);
 
 /// Processes between a client and the application that are looked at.
 const MAX_ANCESTORS: usize = 64;
@@ -41,17 +45,64 @@ pub enum TrustingClients {
 
 /// The process of an application that is started with the authority in its environment.
 #[derive(Debug, Clone, Default)]
-pub struct StartedApplication(Arc<AtomicU32>);
+pub struct StartedApplication {
+    leader: Arc<AtomicU32>,
+    /// What it has to read to trust the authority.
+    files: Option<Arc<OpenedFiles>>,
+    /// Connections that were tried although it had not read that.
+    tried: Arc<AtomicU32>,
+}
+
+/// Whether a client trusts the authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// As far as can be told.
+    Yes,
+    /// It was given the authority, but nobody has read it yet. Some clients do so while they wait for a certificate.
+    NotYet,
+    /// It has not been given the authority, or does not read it.
+    No(&'static str),
+}
+
+/// Why a client's calls pass as tunnels.
+const STRANGER: &str = "its caller was not started with the recorder's certificate authority";
+pub(super) const UNREAD: &str = "the application has not read the recorder's certificate authority";
+
+/// Connections that are tried before the application has read the authority. A runtime that does not look at it costs its
+/// servers so many connections more.
+const MAX_TRIED: u32 = 3;
 
 impl StartedApplication {
+    /// One that trusts the authority when it reads one of these files.
+    pub fn reading(files: &TrustFiles) -> Self {
+        StartedApplication { files: Some(files.opened()), ..StartedApplication::default() }
+    }
+
     /// It has been started: the leader of a process group of its own.
     pub fn started(&self, pid: u32) {
-        self.0.store(pid, Ordering::Relaxed);
+        self.leader.store(pid, Ordering::Relaxed);
+    }
+
+    /// Whether it has read the authority.
+    fn has_read(&self) -> bool {
+        self.files.as_ref().is_none_or(|files| files.any())
+    }
+
+    fn trust_of(&self, pid: u32) -> Trust {
+        if !self.includes(pid) {
+            Trust::No(STRANGER)
+        } else if self.has_read() {
+            Trust::Yes
+        } else if self.tried.fetch_add(1, Ordering::Relaxed) < MAX_TRIED {
+            Trust::NotYet
+        } else {
+            Trust::No(UNREAD)
+        }
     }
 
     /// Whether a process is the application's: of its group, or one that descends from it. Reads a few small files.
     fn includes(&self, pid: u32) -> bool {
-        let leader = self.0.load(Ordering::Relaxed);
+        let leader = self.leader.load(Ordering::Relaxed);
         let mut next = Some(pid);
         for _ in 0..MAX_ANCESTORS {
             let Some(pid) = next.filter(|pid| leader != 0 && *pid > 1) else { return false };
@@ -118,11 +169,26 @@ impl Interception {
     }
 
     /// Whether the client of that process trusts the authority.
-    pub(super) fn is_trusted_by(&self, pid: Option<u32>) -> bool {
+    pub(super) fn trust_of(&self, pid: Option<u32>) -> Trust {
         match &self.clients {
-            TrustingClients::Every => true,
-            TrustingClients::StartedWith(application) => pid.is_some_and(|pid| application.includes(pid)),
+            TrustingClients::Every => Trust::Yes,
+            TrustingClients::StartedWith(application) => {
+                pid.map_or(Trust::No(STRANGER), |pid| application.trust_of(pid))
+            }
         }
+    }
+
+    /// Whether the application has read the authority, soon.
+    pub(super) async fn is_read_soon(&self) -> bool {
+        let TrustingClients::StartedWith(application) = &self.clients else { return true };
+        let deadline = tokio::time::Instant::now() + SOON;
+        while !application.has_read() {
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(SOON / 10).await;
+        }
+        true
     }
 
     /// Whether the client's process matters.
@@ -210,6 +276,24 @@ mod tests {
         let one = interception(directory.path());
         assert_eq!(one.rejected("api.test", true), DISTRUSTED);
         assert_eq!(one.leaves_alone("other.test", 443), Some(DISTRUSTED));
+    }
+
+    #[test]
+    fn an_application_is_tried_a_few_times_until_it_reads_the_authority() {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = LocalAuthority::open_or_create(directory.path()).unwrap();
+        let files = TrustFiles::write(&authority, &ServerRoots::load(&[]).unwrap(), |_| None).unwrap();
+        let application = StartedApplication::reading(&files);
+        let own = std::process::id();
+        assert_eq!(application.trust_of(own), Trust::No(STRANGER));
+        application.started(own);
+        for _ in 0..MAX_TRIED {
+            assert_eq!(application.trust_of(own), Trust::NotYet);
+        }
+        assert_eq!(application.trust_of(own), Trust::No(UNREAD));
+        let (_, path) = files.variables().last().unwrap();
+        std::fs::read(path).unwrap();
+        assert_eq!(application.trust_of(own), Trust::Yes);
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::http::framing::Framing;
 use crate::http::head::ResponseHead;
 use crate::http::tee::BodyTee;
 
+/// What gRPC sends behind a body.
+const GRPC_TRAILERS: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
+
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::http) enum StreamEnd {
@@ -109,7 +112,8 @@ pub(in crate::http) fn refuse(respond: &mut SendResponse<Bytes>, status: StatusC
     respond_whole(respond, status, &headers, Bytes::from(text));
 }
 
-/// Answers with a whole response. Header fields that HTTP/2 does not know are left out.
+/// Answers with a whole response. Header fields that HTTP/2 does not know are left out. What gRPC sends behind a body was recorded
+/// among the headers, and goes behind it again.
 pub(in crate::http) fn respond_whole(
     respond: &mut SendResponse<Bytes>,
     status: StatusCode,
@@ -117,14 +121,19 @@ pub(in crate::http) fn respond_whole(
     body: Bytes,
 ) {
     let connection = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "content-length"];
+    let is_grpc = headers
+        .iter()
+        .any(|(name, value)| name.eq_ignore_ascii_case("content-type") && value.starts_with("application/grpc"));
     let mut response = Response::new(());
     *response.status_mut() = status;
+    let mut trailers = HeaderMap::new();
     for (name, value) in headers {
         if connection.iter().any(|other| name.eq_ignore_ascii_case(other)) {
             continue;
         }
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str())) {
-            response.headers_mut().append(name, value);
+            let behind = is_grpc && !body.is_empty() && GRPC_TRAILERS.contains(&name.as_str());
+            if behind { &mut trailers } else { response.headers_mut() }.append(name, value);
         }
     }
     // A client that is gone needs no answer.
@@ -132,7 +141,9 @@ pub(in crate::http) fn respond_whole(
         && !body.is_empty()
     {
         stream.reserve_capacity(body.len());
-        let _ = stream.send_data(body, true);
+        if stream.send_data(body, trailers.is_empty()).is_ok() && !trailers.is_empty() {
+            let _ = stream.send_trailers(trailers);
+        }
     }
 }
 
@@ -145,7 +156,8 @@ async fn send_request(
     if whole {
         request.tee.end();
     } else {
-        relay(from, to, request.tee).await?;
+        // Those of a request, which hardly any client sends, are not recorded.
+        let _trailers = relay(from, to, request.tee).await?;
     }
     (request.at_end)(request.tee);
     Ok(())
@@ -186,7 +198,12 @@ async fn receive(mut answer: ResponseFuture, mut respond: SendResponse<Bytes>, s
         return StreamEnd::Answered;
     }
     match relay(&mut body, &mut to_client, &mut seen.body).await {
-        Ok(()) => StreamEnd::Answered,
+        Ok(trailers) => {
+            if let (Some(trailers), Some(head)) = (trailers, &mut seen.head) {
+                head.headers.extend(owned(&trailers));
+            }
+            StreamEnd::Answered
+        }
         Err(Cut::Destination(reason)) => StreamEnd::ClientGone(reason.unwrap_or(Reason::CANCEL)),
         Err(Cut::Source(reason)) => {
             if let Some(reason) = reason {
@@ -211,8 +228,8 @@ async fn coming(answer: &mut ResponseFuture, respond: &mut SendResponse<Bytes>) 
     .await
 }
 
-/// Passes a body and its trailers on until their end.
-async fn relay(from: &mut RecvStream, to: &mut SendStream<Bytes>, tee: &mut BodyTee) -> Result<(), Cut> {
+/// Passes a body and its trailers on until their end. Returns the trailers.
+async fn relay(from: &mut RecvStream, to: &mut SendStream<Bytes>, tee: &mut BodyTee) -> Result<Option<HeaderMap>, Cut> {
     loop {
         let next = poll_fn(|cx| {
             if let Poll::Ready(data) = from.poll_data(cx) {
@@ -229,17 +246,17 @@ async fn relay(from: &mut RecvStream, to: &mut SendStream<Bytes>, tee: &mut Body
         let _ = from.flow_control().release_capacity(length);
         if last {
             tee.end();
-            return Ok(());
+            return Ok(None);
         }
     }
     let trailers: Option<HeaderMap> = from.trailers().await.map_err(|error| Cut::Source(code(&error)))?;
-    let ended = match trailers {
+    let ended = match trailers.clone() {
         Some(trailers) => to.send_trailers(trailers),
         None => to.send_data(Bytes::new(), true),
     };
     ended.map_err(|error| Cut::Destination(code(&error)))?;
     tee.end();
-    Ok(())
+    Ok(trailers)
 }
 
 /// Sends one piece as the receiver has room for it.

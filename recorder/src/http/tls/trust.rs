@@ -5,7 +5,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tempfile::TempDir;
 
 use super::authority::LocalAuthority;
@@ -23,6 +27,43 @@ const ADDING: &str = "NODE_EXTRA_CA_CERTS";
 pub struct TrustFiles {
     _directory: TempDir,
     variables: Vec<(&'static str, PathBuf)>,
+    opened: Arc<OpenedFiles>,
+}
+
+/// Tells whether any of the files was opened. Whoever trusts the authority has read it in one of them.
+#[derive(Debug)]
+pub struct OpenedFiles {
+    watch: Inotify,
+    opened: AtomicBool,
+}
+
+impl OpenedFiles {
+    fn watch(paths: impl Iterator<Item = impl AsRef<Path>>) -> io::Result<OpenedFiles> {
+        let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        for path in paths {
+            watch.add_watch(path.as_ref(), AddWatchFlags::IN_OPEN)?;
+        }
+        Ok(OpenedFiles { watch, opened: AtomicBool::new(false) })
+    }
+
+    /// Whether one was opened by now. Does not block.
+    pub(crate) fn any(&self) -> bool {
+        if self.opened.load(Ordering::Relaxed) {
+            return true;
+        }
+        let opened = match self.watch.read_events() {
+            Ok(events) => !events.is_empty(),
+            Err(Errno::EAGAIN) => false,
+            Err(error) => {
+                tracing::debug!(%error, "the application's certificates cannot be watched");
+                false
+            }
+        };
+        if opened {
+            self.opened.store(true, Ordering::Relaxed);
+        }
+        opened
+    }
 }
 
 impl TrustFiles {
@@ -52,7 +93,13 @@ impl TrustFiles {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
             variables.push((name, path));
         }
-        Ok(TrustFiles { _directory: directory, variables })
+        let opened = Arc::new(OpenedFiles::watch(variables.iter().map(|(_, path)| path))?);
+        Ok(TrustFiles { _directory: directory, variables, opened })
+    }
+
+    /// Tells whether somebody has read them.
+    pub fn opened(&self) -> Arc<OpenedFiles> {
+        Arc::clone(&self.opened)
     }
 
     /// The variables to set.
@@ -83,8 +130,11 @@ mod tests {
             _ => None,
         })
         .unwrap();
+        let opened = files.opened();
+        assert!(!opened.any());
         let found: Vec<(&str, usize)> =
             files.variables().map(|(name, path)| (name, read_certificates(Path::new(&path)).unwrap().len())).collect();
+        assert!(opened.any() && opened.any(), "they were read, and it is remembered");
         let system = roots.pem().matches("BEGIN").count();
         assert_eq!(found, [("SSL_CERT_FILE", system + 1), ("CURL_CA_BUNDLE", 2), ("NODE_EXTRA_CA_CERTS", 1)]);
         let (_, path) = files.variables().next().unwrap();

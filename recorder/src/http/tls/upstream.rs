@@ -85,6 +85,23 @@ impl UpstreamTls {
 }
 
 /// The error of TLS within one of IO.
-pub(in crate::http) fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
+fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
+}
+
+/// Whether a client ended a handshake because it does not take the certificate.
+pub(in crate::http) fn rejects_certificate(error: &std::io::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    matches!(
+        tls_error(error),
+        Some(rustls::Error::AlertReceived(
+            Alert::UnknownCA
+                | Alert::BadCertificate
+                | Alert::CertificateUnknown
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::AccessDenied
+        ))
+    )
 }
