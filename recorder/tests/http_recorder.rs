@@ -98,9 +98,10 @@ async fn encrypted_calls_of_an_application_that_is_started_are_recorded() {
     let (out, failed) = (directory.path().join("out"), directory.path().join("failed"));
     let mut config = config(&directory, &http);
     config.egress_tls.roots = vec![root.file(&directory)];
-    // The first is verified; the second is not, and fails as it would fail directly: 60, the server's certificate.
+    // curl reads its bundle only when it has said hello; read before, it is known that it will trust the authority. The first
+    // server is verified; the second is not, and fails as it would fail directly: 60, the server's certificate.
     config.command = Some(shell(&format!(
-        "unset NO_PROXY no_proxy; curl -sS https://localhost:{}/paid?a=1 > {}; curl -s https://localhost:{}/; echo $? > {}",
+        "unset NO_PROXY no_proxy; cat $CURL_CA_BUNDLE > /dev/null; curl -sS https://localhost:{}/paid?a=1 > {}; curl -s https://localhost:{}/; echo $? > {}",
         server.port,
         out.display(),
         stranger.port,

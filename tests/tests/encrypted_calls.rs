@@ -115,8 +115,8 @@ fn an_encrypted_call_is_answered_from_the_recording() -> anyhow::Result<()> {
     let question = "SELECT r.id AS id, c.url AS url, c.opaque AS opaque FROM requests r JOIN external_calls c \
                     ON c.started BETWEEN r.started AND r.finished WHERE r.status = 200 ORDER BY r.id DESC LIMIT 1";
     let found = run(txray()?.args(["sql", question, "--trace", trace, "-o", "json"]))?.json()?;
-    ensure!(found[0]["url"] == format!("{place}/charge?order=7") && found[0]["opaque"] == false, "{found}");
-    let position = format!("@req:{}", found[0]["id"].as_u64().context("an id")?);
+    ensure!(found[0]["url"] == format!("{place}/charge?order=7") && found[0]["opaque"] == "false", "{found}");
+    let position = format!("@req:{}", found[0]["id"].as_str().context("an id")?);
     let replayed = run(txray()?.args(["replay", &position, "--trace", trace]).args(&application))?;
     let said = replayed.expect(0)?;
     ensure!(said.contains("1 of 1 external calls"), "{said}");
