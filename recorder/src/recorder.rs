@@ -11,6 +11,7 @@ mod borders;
 mod config;
 mod database_url;
 mod encryption;
+mod open_files;
 mod preflight;
 mod progress;
 mod run;

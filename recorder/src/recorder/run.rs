@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::application::{Application, describe};
 use super::config::AppCommand;
+use super::open_files::OpenFiles;
 use super::progress::Progress;
 use super::signals::Signals;
 use super::{RecordSummary, Recorder, RecorderConfig};
@@ -17,12 +18,13 @@ use crate::error::RecorderError;
 /// [`application_stop`](super::RecorderLimits::application_stop) to do so; the second kills it and cuts what is under way. The
 /// trace is completed in either case. Takes over both signals of the process while it runs.
 pub async fn record(config: RecorderConfig, shutdown: CancellationToken) -> Result<RecordSummary, RecorderError> {
+    let files = OpenFiles::raise();
     let (asked, hurry) = (shutdown.child_token(), CancellationToken::new());
     let _signals = Signals::listen(asked.clone(), hurry.clone())?;
     let mut recorder = Recorder::start_until(config, &asked).await?;
     recorder.hurry = hurry;
     let application = match recorder.config.command.clone() {
-        Some(command) if !asked.is_cancelled() => match run_application(&recorder, &command, &asked).await {
+        Some(command) if !asked.is_cancelled() => match run_application(&recorder, &command, files, &asked).await {
             Ok(status) => Some(status),
             Err(error) => {
                 // The trace is completed; that the application did not start is what matters.
@@ -44,9 +46,10 @@ pub async fn record(config: RecorderConfig, shutdown: CancellationToken) -> Resu
 async fn run_application(
     recorder: &Recorder,
     command: &AppCommand,
+    files: OpenFiles,
     asked: &CancellationToken,
 ) -> Result<ExitStatus, RecorderError> {
-    let mut application = Application::start(command, recorder.application_environment())?;
+    let mut application = files.as_given(|| Application::start(command, recorder.application_environment()))?;
     recorder.application_started(application.pid());
     recorder.config.tell(Progress::ApplicationStarted { pid: application.pid() });
     let ended = tokio::select! {
