@@ -1,5 +1,7 @@
 //! The PostgreSQL proxy against a real PostgreSQL.
 
+#[path = "pg_proxy/bounds.rs"]
+mod bounds;
 #[path = "support/certificates.rs"]
 mod certificates;
 #[path = "pg_proxy/events.rs"]
@@ -14,3 +16,5 @@ mod identity;
 mod robustness;
 #[path = "pg_proxy/tls.rs"]
 mod tls;
+#[path = "pg_proxy/wire.rs"]
+mod wire;

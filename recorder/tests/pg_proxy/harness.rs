@@ -1,7 +1,7 @@
 //! A server, a proxy before it, and the events that came.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -33,7 +33,12 @@ impl Server {
 
     /// With further settings.
     pub(crate) fn with(settings: &[(String, String)]) -> Self {
-        let binaries = PgBinaries::find(None, None).expect("PostgreSQL is installed on this machine");
+        Self::of(None, settings)
+    }
+
+    /// Of the version whose programs are in this directory.
+    pub(crate) fn of(programs: Option<&Path>, settings: &[(String, String)]) -> Self {
+        let binaries = PgBinaries::find(programs, None).expect("PostgreSQL is installed on this machine");
         let options = PgOptions { port: Some(0), ..PgOptions::new(binaries) }.setting("max_connections", "300");
         let options = options.setting("max_prepared_transactions", "4");
         let options = settings.iter().fold(options, |options, (name, value)| options.setting(name, value));
