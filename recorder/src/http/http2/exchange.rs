@@ -56,7 +56,7 @@ pub(in crate::http) async fn exchange(
     let ClientStream { request: incoming, mut respond } = stream;
     let (head, mut body) = incoming.into_parts();
     let whole = body.is_end_stream();
-    // Pieces of other streams that have not been answered yet make no difference: requests over the bound wait within `h2`.
+    // Requests over the server's bound of streams wait within `h2`; of the client's, there are no more than the bound it was told.
     let Ok(mut upstream) = upstream.ready().await else {
         // The server has said that it takes no more. The client may try again elsewhere.
         respond.send_reset(Reason::REFUSED_STREAM);
