@@ -15,8 +15,8 @@ mod session;
 use serde::{Deserialize, Serialize};
 
 pub use self::capture::{
-    BaseCompleted, BaseRows, ChangeOp, CommitSeen, RelationColumn, RelationDescribed, RowChange, RowChanges, RowText,
-    SchemaDumped, SchemaFlavour, SequenceValue, SequenceValues, Tracking,
+    BaseCompleted, BaseRows, ChangeOp, CommitSeen, RelationColumn, RelationDescribed, RelationTraits, RowChange,
+    RowChanges, RowText, SchemaDumped, SchemaFlavour, SequenceValue, SequenceValues, Tracking,
 };
 pub use self::http::{Body, ExternalCall, Headers, RequestBodyReceived, RequestEnd, RequestFinished, RequestStarted};
 pub use self::session::{
@@ -126,6 +126,8 @@ pub struct SnapshotSampled {
     pub asked_at: Timestamp,
     /// The snapshot.
     pub snapshot: PgSnapshot,
+    /// When the answer was there.
+    pub answered_at: Timestamp,
 }
 
 /// Why something is missing.

@@ -14,6 +14,7 @@ pub mod attribution;
 mod changes;
 mod collect;
 mod commits;
+mod exactness;
 mod json;
 mod known;
 mod linking;
@@ -56,17 +57,27 @@ pub fn ingest(events: impl IntoIterator<Item = Event>, scope: Scope) -> Tables {
     let identities = matching::identify(&log, &writes, &commits, &timeline);
     let links = linking::link(&log, &writes, &commits, &identities);
     let origins = origin::attribute(&log);
-    let known = known::Known {
+    let judge = exactness::Judge::new(exactness::Evidence {
         log: &log,
+        base_rows: &base_rows,
         relations: &relations,
         commits: &commits,
         timeline: &timeline,
         identities: &identities,
+        links: &links,
+    });
+    let known = known::Known {
+        log: &log,
+        commits: &commits,
+        timeline: &timeline,
+        identities: &identities,
         origins: &origins,
+        judge: &judge,
     };
     transactions::fill(&known, scope, &mut tables);
     statements::fill(&known, &mut tables);
     reads::fill(&log, &relations, &origins, &mut tables);
+    drop(judge);
     changes::fill(&log, base_rows, &relations, &commits, &links, &mut tables);
     tables
 }

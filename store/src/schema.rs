@@ -13,7 +13,7 @@ pub struct Table {
 }
 
 /// Version of the tables and of the log's events, kept in the manifest. A reader refuses a newer one.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Every table, each a view over all segments and the live tail when a trace is read.
 pub const TABLES: &[Table] = &[

@@ -1,8 +1,8 @@
 //! Events for this crate's tests.
 
 use crate::event::{
-    Body, ChangeOp, CommitSeen, Event, Isolation, RelationColumn, RelationDescribed, RequestEnd, RequestFinished,
-    RequestStarted, RowChange, RowChanges, SessionEnded, SessionStarted, Tracking,
+    Body, ChangeOp, CommitSeen, Event, Isolation, RelationColumn, RelationDescribed, RelationTraits, RequestEnd,
+    RequestFinished, RequestStarted, RowChange, RowChanges, SessionEnded, SessionStarted, Tracking,
 };
 use crate::ids::{Lsn, Oid, RequestId, SessionId, SourceId, Xid};
 use crate::time::Timestamp;
@@ -80,6 +80,7 @@ pub(crate) fn relation_described(at: i64) -> Event {
         columns: vec![column("id", 1, true), column("note", 2, false)],
         replica_identity: 'd',
         tracking: Tracking::Full,
+        traits: RelationTraits::default(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! Wall time of the recorder's machine.
 
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,13 @@ const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 impl Timestamp {
     /// The current time. Only the edges call this; everything else is handed its times.
+    ///
+    /// It never goes back: what was asked after an answer arrived must not seem to have been asked before, even where the
+    /// machine's clock is set back. It stands still then until the clock has caught up.
     pub fn now() -> Self {
-        Timestamp(jiff::Timestamp::now().as_microsecond())
+        static LATEST: AtomicI64 = AtomicI64::new(i64::MIN);
+        let now = jiff::Timestamp::now().as_microsecond();
+        Timestamp(LATEST.fetch_max(now, Ordering::Relaxed).max(now))
     }
 
     /// From PostgreSQL's own count of microseconds since 2000-01-01 UTC.

@@ -62,6 +62,27 @@ pub struct RelationDescribed {
     pub replica_identity: char,
     /// What is captured.
     pub tracking: Tracking,
+    /// What else reading or writing it may involve.
+    pub traits: RelationTraits,
+}
+
+/// What a statement that names a relation may read or run besides that relation's rows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one relation")]
+pub struct RelationTraits {
+    /// Row security is on: policies may read other relations.
+    pub row_security: bool,
+    /// It has triggers of the user's, or rewrite rules: writing it may run anything.
+    pub triggers: bool,
+    /// It has, or had, children by inheritance: reading it reads them too.
+    pub children: bool,
+    /// Another relation bears its name (a view, a partitioned or temporary table, one of the catalogue): a name without schema may
+    /// mean that one.
+    pub shadowed: bool,
+    /// `attnum` of columns whose collation is not deterministic: texts that differ may be equal.
+    pub loose_collations: Vec<i16>,
+    /// `attnum` of columns whose values are not recorded as they are: redaction replaced them.
+    pub redacted_columns: Vec<i16>,
 }
 
 /// A row in COPY text form under the pinned settings of [`crate::copy_text`]: fields parted by tabs, `\N` for NULL,

@@ -193,6 +193,8 @@ pub enum SnapshotUnknown {
     Observing,
     /// The transaction had failed.
     FailedTransaction,
+    /// A pooler stands between recorder and server: which server ran it is not known.
+    Pooled,
 }
 
 /// How a client itself named the request behind a statement.

@@ -80,6 +80,11 @@ impl<'a> Commits<'a> {
         &self.list[place]
     }
 
+    /// The servers whose stream shows any commit.
+    pub(super) fn sources(&self) -> impl Iterator<Item = SourceId> {
+        self.ascending.keys().copied()
+    }
+
     /// The position of a transaction's commit.
     pub(super) fn find(&self, source: SourceId, xid: Xid) -> Option<usize> {
         self.by_xid.get(&(source, xid)).copied()
@@ -91,10 +96,5 @@ impl<'a> Commits<'a> {
         let start = places.partition_point(|place| self.list[*place].xid < from);
         let end = places.partition_point(|place| self.list[*place].xid < until).max(start);
         &places[start..end]
-    }
-
-    /// The largest xid that the stream has shown.
-    pub(super) fn last_xid(&self, source: SourceId) -> Option<Xid> {
-        self.ascending.get(&source).and_then(|places| places.last()).map(|place| self.list[*place].xid)
     }
 }

@@ -130,7 +130,7 @@ impl<'a> Finder<'a> {
             return Vec::new();
         };
         let lower = self.lower_bound(source, transaction, first.statement);
-        let upper = self.timeline.after(source, finished.finished);
+        let upper = self.timeline.after(source, finished.finished).map(|upper| upper.snapshot);
         let from = lower.map_or(Xid(0), |lower| lower.xmax);
         let until = upper.map_or(Xid(u64::MAX), |upper| upper.xmax);
         let evidence = Evidence::new(self.log, writes);

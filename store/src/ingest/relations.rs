@@ -1,12 +1,13 @@
 //! Relations by id and by name.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::collect::Log;
 use crate::copy_text;
 use crate::event::{GapKind, RelationDescribed, Tracking};
 use crate::ids::{Oid, SourceId};
 use crate::sql_lexer::RelationName;
+use crate::time::Timestamp;
 
 /// A description with the positions of its key columns; none of them for a relation without identity.
 pub(super) struct Described<'a> {
@@ -23,20 +24,21 @@ impl Described<'_> {
 
 /// Every description that the log holds.
 pub(super) struct Relations<'a> {
-    versions: HashMap<(SourceId, Oid, u32), Described<'a>>,
+    versions: BTreeMap<(SourceId, Oid, u32), Described<'a>>,
     latest: HashMap<(SourceId, Oid), u32>,
     named: HashMap<(SourceId, &'a str), BTreeSet<Oid>>,
-    untracked: BTreeSet<SourceId>,
+    /// Relations of which a gap says that changes are missing.
+    incomplete: BTreeSet<(SourceId, Oid)>,
 }
 
 impl<'a> Relations<'a> {
     /// Reads the log's descriptions; a log restates those that are in force when it begins.
     pub(super) fn new(log: &'a Log) -> Self {
         let mut relations = Relations {
-            versions: HashMap::new(),
+            versions: BTreeMap::new(),
             latest: HashMap::new(),
             named: HashMap::new(),
-            untracked: BTreeSet::new(),
+            incomplete: BTreeSet::new(),
         };
         for relation in log.relations.values() {
             let positions = relation.columns.iter().enumerate().filter(|(_, column)| column.key);
@@ -46,13 +48,10 @@ impl<'a> Relations<'a> {
             *latest = relation.version.max(*latest);
             relations.versions.insert((id.0, id.1, relation.version), Described { relation, key });
             relations.named.entry((relation.source, &relation.name)).or_default().insert(relation.oid);
-            if relation.tracking != Tracking::Full {
-                relations.untracked.insert(relation.source);
-            }
         }
         for gap in &log.gaps {
-            if let (GapKind::RelationUntracked | GapKind::CaptureOff, Some(source)) = (gap.kind, gap.source) {
-                relations.untracked.insert(source);
+            if let (GapKind::RelationUntracked, Some(source), Some(relation)) = (gap.kind, gap.source, gap.relation) {
+                relations.incomplete.insert((source, relation));
             }
         }
         relations
@@ -85,8 +84,33 @@ impl<'a> Relations<'a> {
         if public.is_empty() { oids.iter().copied().collect() } else { public }
     }
 
-    /// Whether some change of this server's relations may not be in the change stream.
-    pub(super) fn has_untracked(&self, source: SourceId) -> bool {
-        self.untracked.contains(&source)
+    /// Every relation that ever bore a name, in any schema unless one is written: which one a bare name means depends on the
+    /// session's search path.
+    pub(super) fn in_any_schema(&self, source: SourceId, name: &RelationName) -> Vec<Oid> {
+        let Some(oids) = self.named.get(&(source, name.name.as_str())) else { return Vec::new() };
+        let fits = |oid: &&Oid| {
+            let versions = self.versions.range((source, **oid, 0)..=(source, **oid, u32::MAX));
+            let mut schemas = versions.map(|(_, described)| &described.relation.namespace);
+            name.schema.as_ref().is_none_or(|schema| schemas.any(|namespace| namespace == schema))
+        };
+        oids.iter().filter(fits).copied().collect()
+    }
+
+    /// Whether every change of a relation is in the change stream.
+    pub(super) fn is_complete(&self, source: SourceId, oid: Oid) -> bool {
+        let versions = self.versions.range((source, oid, 0)..=(source, oid, u32::MAX));
+        let full = versions.into_iter().all(|(_, described)| described.relation.tracking == Tracking::Full);
+        full && !self.incomplete.contains(&(source, oid))
+    }
+
+    /// How many descriptions of a relation the log holds.
+    pub(super) fn version_count(&self, source: SourceId, oid: Oid) -> usize {
+        self.versions.range((source, oid, 0)..=(source, oid, u32::MAX)).count()
+    }
+
+    /// Whether a relation was described anew between two moments.
+    pub(super) fn described_between(&self, source: SourceId, oid: Oid, from: Timestamp, until: Timestamp) -> bool {
+        let mut versions = self.versions.range((source, oid, 0)..=(source, oid, u32::MAX));
+        versions.any(|(_, described)| (from..=until).contains(&described.relation.at))
     }
 }

@@ -1,54 +1,86 @@
-//! When which snapshot was asked for, and what a statement's snapshot proves.
+//! When which snapshot was asked for.
 
 use std::collections::HashMap;
 
 use super::collect::Log;
-use super::commits::Commits;
-use super::relations::Relations;
-use crate::event::{SnapshotRecord, SnapshotUnknown};
-use crate::ids::{SourceId, Xid};
+use crate::event::{SnapshotRecord, SnapshotUnknown, Statement};
+use crate::ids::SourceId;
 use crate::snapshot::PgSnapshot;
 use crate::time::Timestamp;
 
-/// Snapshots of each server by the time when they were asked for.
+/// A snapshot that sees whatever had committed before it was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Upper<'a> {
+    pub(super) snapshot: &'a PgSnapshot,
+    /// It was taken by then.
+    pub(super) answered: Timestamp,
+}
+
+/// Snapshots of each server by time.
 pub(super) struct Timeline<'a> {
-    asked: HashMap<SourceId, Vec<(Timestamp, &'a PgSnapshot)>>,
-    sampled: HashMap<SourceId, Vec<(Timestamp, &'a PgSnapshot)>>,
+    /// By the time when they were asked for, with the time by which they were answered.
+    asked: HashMap<SourceId, Vec<(Timestamp, Upper<'a>)>>,
+    /// By the time when their answer was there; each is the one that sees most of those up to it.
+    answered: HashMap<SourceId, Vec<(Timestamp, &'a PgSnapshot)>>,
 }
 
 impl<'a> Timeline<'a> {
     /// Reads the log's statements and samples.
     pub(super) fn new(log: &'a Log) -> Self {
-        let mut asked: HashMap<SourceId, Vec<(Timestamp, &PgSnapshot)>> = HashMap::new();
-        let mut sampled: HashMap<SourceId, Vec<(Timestamp, &PgSnapshot)>> = HashMap::new();
+        let mut asked: HashMap<SourceId, Vec<(Timestamp, Upper<'_>)>> = HashMap::new();
+        let mut answered: HashMap<SourceId, Vec<(Timestamp, &PgSnapshot)>> = HashMap::new();
         for statement in &log.statements {
             if let SnapshotRecord::Before { snapshot, asked_at } = &statement.snapshot {
-                asked.entry(log.source_of(statement.session)).or_default().push((*asked_at, snapshot));
+                let source = log.source_of(statement.session);
+                asked.entry(source).or_default().push((*asked_at, Upper { snapshot, answered: statement.finished }));
+                // The snapshot of a transaction that has an id does not list it, although others do not see it yet.
+                if is_first(log, statement) {
+                    answered.entry(source).or_default().push((statement.finished, snapshot));
+                }
             }
         }
         for sample in &log.samples {
-            asked.entry(sample.source).or_default().push((sample.asked_at, &sample.snapshot));
-            sampled.entry(sample.source).or_default().push((sample.asked_at, &sample.snapshot));
+            let upper = Upper { snapshot: &sample.snapshot, answered: sample.answered_at };
+            asked.entry(sample.source).or_default().push((sample.asked_at, upper));
+            answered.entry(sample.source).or_default().push((sample.answered_at, &sample.snapshot));
         }
-        for list in asked.values_mut().chain(sampled.values_mut()) {
-            list.sort_by_key(|(at, _)| *at);
+        asked.values_mut().for_each(|list| list.sort_by_key(|(at, _)| *at));
+        answered.values_mut().for_each(|list| list.sort_by_key(|(at, _)| *at));
+        for list in answered.values_mut() {
+            let mut most: Option<&PgSnapshot> = None;
+            for (_, snapshot) in list {
+                let best = most.filter(|most| sees_as_much(most, snapshot)).unwrap_or(snapshot);
+                *snapshot = best;
+                most = Some(best);
+            }
         }
-        Timeline { asked, sampled }
+        Timeline { asked, answered }
     }
 
     /// The first snapshot that was asked for after a moment: it sees whatever had committed by then.
-    pub(super) fn after(&self, source: SourceId, at: Timestamp) -> Option<&'a PgSnapshot> {
+    pub(super) fn after(&self, source: SourceId, at: Timestamp) -> Option<Upper<'a>> {
         let list = self.asked.get(&source)?;
-        list.get(list.partition_point(|(asked, _)| *asked <= at)).map(|(_, snapshot)| *snapshot)
+        list.get(list.partition_point(|(asked, _)| *asked <= at)).map(|(_, upper)| *upper)
     }
 
-    /// A sample that was certainly taken before a moment: the one before the last that was asked for by then, because
-    /// one connection takes them in turn.
+    /// A snapshot that was certainly taken before a moment: its answer was there.
     pub(super) fn taken_before(&self, source: SourceId, at: Timestamp) -> Option<&'a PgSnapshot> {
-        let list = self.sampled.get(&source)?;
-        let place = list.partition_point(|(asked, _)| *asked <= at).checked_sub(2)?;
-        list.get(place).map(|(_, snapshot)| *snapshot)
+        let list = self.answered.get(&source)?;
+        list.get(list.partition_point(|(answered, _)| *answered < at).checked_sub(1)?).map(|(_, snapshot)| *snapshot)
     }
+}
+
+/// Whether nothing that takes a snapshot came before a statement in its transaction.
+fn is_first(log: &Log, statement: &Statement) -> bool {
+    let transaction = log.transactions.get(&statement.transaction);
+    let mut earlier = transaction.into_iter().flat_map(|transaction| log.statements_of(transaction));
+    let none = SnapshotRecord::Unknown(SnapshotUnknown::TakesNone);
+    earlier.find(|other| other.snapshot != none).is_some_and(|first| first.id == statement.id)
+}
+
+/// Of two snapshots of one server one sees all that the other does: whether that is `left`.
+fn sees_as_much(left: &PgSnapshot, right: &PgSnapshot) -> bool {
+    (left.xmax, std::cmp::Reverse(left.in_progress.len())) >= (right.xmax, std::cmp::Reverse(right.in_progress.len()))
 }
 
 /// How `snapshot_source` spells where a snapshot is from, or why there is none.
@@ -63,46 +95,7 @@ pub(super) fn source_text(record: &SnapshotRecord) -> &'static str {
             SnapshotUnknown::Refused => "none: refused",
             SnapshotUnknown::Observing => "none: observing",
             SnapshotUnknown::FailedTransaction => "none: failed transaction",
+            SnapshotUnknown::Pooled => "none: pooled",
         },
-    }
-}
-
-/// Transactions that may have ended between two snapshots are looked at one by one up to this many.
-const MOST_COMPARED: u64 = 4096;
-
-/// Judges whether a lower bound is just what a statement saw.
-pub(super) struct Exactness<'a, 'b> {
-    pub(super) commits: &'b Commits<'a>,
-    pub(super) relations: &'b Relations<'a>,
-}
-
-impl Exactness<'_, '_> {
-    /// Whether no transaction that changed a row became visible between `lower`, asked for before a statement, and `upper`,
-    /// asked for after it. `own` is the statement's own transaction: its commit comes after whatever it saw.
-    ///
-    /// Any relation counts: what a view or function reads cannot be told from the statement. A transaction that the
-    /// change stream does not show counts too, unless the stream is complete and has gone past `upper`.
-    pub(super) fn holds(&self, source: SourceId, lower: &PgSnapshot, upper: &PgSnapshot, own: Option<Xid>) -> bool {
-        if lower == upper {
-            return true;
-        }
-        let appeared = |xid: Xid| upper.sees(xid) && !lower.sees(xid) && Some(xid) != own;
-        let changed = |place: &usize| {
-            let commit = self.commits.at(*place);
-            commit.changed_rows() && appeared(commit.xid)
-        };
-        if self.commits.between(source, lower.xmin, upper.xmax).iter().any(changed) {
-            return false;
-        }
-        let passed = self.commits.last_xid(source).is_some_and(|last| last >= upper.xmax);
-        if passed && !self.relations.has_untracked(source) {
-            return true;
-        }
-        let fresh = lower.xmax.0..upper.xmax.0;
-        if fresh.end.saturating_sub(fresh.start) > MOST_COMPARED {
-            return false;
-        }
-        let unseen = |xid: Xid| appeared(xid) && self.commits.find(source, xid).is_none();
-        !lower.in_progress.iter().copied().chain(fresh.map(Xid)).any(unseen)
     }
 }

@@ -1,14 +1,16 @@
 //! Rows of `statements` and `sql_texts`.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::collect::Log;
+use super::exactness::Bracket;
 use super::json::{json, shown};
 use super::known::Known;
-use super::snapshots::{Exactness, source_text};
+use super::snapshots::{Upper, source_text};
 use super::tables::{SqlTextRow, StatementRow, Tables};
 use crate::copy_text::key_hash;
-use crate::event::{Protocol, SnapshotRecord, SnapshotUnknown, Statement};
+use crate::event::{Isolation, Protocol, SnapshotRecord, SnapshotUnknown, Statement};
 use crate::ids::{Oid, SourceId, TransactionId};
 use crate::model::ColumnInfo;
 use crate::snapshot::PgSnapshot;
@@ -45,10 +47,16 @@ pub(super) fn whole_transaction_snapshots(log: &Log) -> HashMap<TransactionId, &
 /// What is known of the snapshot that a statement saw.
 #[derive(Default)]
 struct Sight<'a> {
-    snapshot: Option<&'a PgSnapshot>,
+    snapshot: Option<Cow<'a, PgSnapshot>>,
     source: &'static str,
     upper: Option<&'a PgSnapshot>,
     exact: bool,
+}
+
+/// Between which snapshots a statement's own lies.
+struct Bounds<'a> {
+    lower: &'a PgSnapshot,
+    upper: Option<Upper<'a>>,
 }
 
 impl<'a> Known<'a, '_> {
@@ -58,28 +66,77 @@ impl<'a> Known<'a, '_> {
         source: SourceId,
         transactions: &HashMap<TransactionId, &'a PgSnapshot>,
     ) -> Sight<'a> {
+        let upper = || self.timeline.after(source, statement.finished);
         match &statement.snapshot {
             SnapshotRecord::Before { snapshot, .. } => {
-                let upper = self.timeline.after(source, statement.finished);
-                let own = self.identities.get(&statement.transaction).and_then(|identity| identity.xid);
-                let exactness = Exactness { commits: self.commits, relations: self.relations };
-                let exact = upper.is_some_and(|upper| exactness.holds(source, snapshot, upper, own));
-                Sight { snapshot: Some(snapshot), source: "before", upper, exact }
+                let bounds = Bounds { lower: snapshot, upper: upper() };
+                self.bracketed(statement, source, bounds, "before")
             }
-            SnapshotRecord::Transaction { snapshot } => {
-                Sight { snapshot: Some(snapshot), source: "transaction", upper: None, exact: true }
-            }
+            SnapshotRecord::Transaction { snapshot } => self.throughout(statement, source, snapshot),
             record @ SnapshotRecord::Unknown(SnapshotUnknown::NotYet) => match transactions.get(&statement.transaction)
             {
-                Some(snapshot) => Sight { snapshot: Some(snapshot), source: "transaction", upper: None, exact: true },
+                Some(snapshot) => self.throughout(statement, source, snapshot),
                 None => Sight { source: source_text(record), ..Sight::default() },
             },
+            record @ SnapshotRecord::Unknown(
+                SnapshotUnknown::TakesNone | SnapshotUnknown::FailedTransaction | SnapshotUnknown::Pooled,
+            ) => Sight { source: source_text(record), ..Sight::default() },
             record @ SnapshotRecord::Unknown(reason) => {
-                let asks = *reason != SnapshotUnknown::TakesNone;
-                let upper = if asks { self.timeline.after(source, statement.finished) } else { None };
-                Sight { source: source_text(record), upper, ..Sight::default() }
+                let around = self.around(statement, source);
+                let found = around.map(|bounds| self.bracketed(statement, source, bounds, "around"));
+                // In the midst of a batch a bound from before the batch says little; observing, it is all there is.
+                match found {
+                    Some(sight) if sight.exact || !matches!(reason, SnapshotUnknown::Pipelined) => sight,
+                    _ => {
+                        let upper = upper().map(|upper| upper.snapshot);
+                        Sight { source: source_text(record), upper, ..Sight::default() }
+                    }
+                }
             }
         }
+    }
+
+    fn bracketed(
+        &self,
+        statement: &'a Statement,
+        source: SourceId,
+        bounds: Bounds<'a>,
+        how: &'static str,
+    ) -> Sight<'a> {
+        let Bounds { lower, upper } = bounds;
+        let exact = upper.and_then(|upper| self.judge.exact(&Bracket { statement, source, lower, upper }));
+        let is_exact = exact.is_some();
+        let snapshot = exact.map_or(Cow::Borrowed(lower), Cow::Owned);
+        Sight { snapshot: Some(snapshot), source: how, upper: upper.map(|upper| upper.snapshot), exact: is_exact }
+    }
+
+    /// The one snapshot of a transaction is what all of its statements saw.
+    fn throughout(&self, statement: &'a Statement, source: SourceId, snapshot: &'a PgSnapshot) -> Sight<'a> {
+        let began = self
+            .log
+            .transactions
+            .get(&statement.transaction)
+            .and_then(|transaction| self.log.statements_of(transaction).map(|first| first.started).min());
+        let exact = self.judge.holds_throughout(statement, source, snapshot, began.unwrap_or(statement.started));
+        Sight { snapshot: Some(Cow::Borrowed(snapshot)), source: "transaction", upper: None, exact }
+    }
+
+    /// Snapshots of others around the moment when a statement's own was taken: above READ COMMITTED that of the first
+    /// statement of its transaction that took one.
+    fn around(&self, statement: &'a Statement, source: SourceId) -> Option<Bounds<'a>> {
+        let transaction = self.log.transactions.get(&statement.transaction)?;
+        let (from, until) = match transaction.finished.as_ref()?.isolation {
+            Isolation::ReadCommitted => (statement.started, statement.finished),
+            _ => {
+                let none = SnapshotRecord::Unknown(SnapshotUnknown::TakesNone);
+                let mut takers = self.log.statements_of(transaction).filter(|other| other.snapshot != none);
+                let first = takers.next()?;
+                let succeeded = std::iter::once(first).chain(takers).find(|other| other.error.is_none())?;
+                (first.started, succeeded.finished)
+            }
+        };
+        let lower = self.timeline.taken_before(source, from)?;
+        Some(Bounds { lower, upper: self.timeline.after(source, until) })
     }
 
     fn statement_row(
@@ -129,7 +186,7 @@ impl<'a> Known<'a, '_> {
             sqlstate: statement.error.as_ref().map(|error| error.sqlstate.clone()),
             error_message: statement.error.as_ref().map(|error| error.message.clone()),
             error: statement.error.as_ref().map(json),
-            snapshot: sight.snapshot.map(ToString::to_string),
+            snapshot: sight.snapshot.map(|snapshot| snapshot.to_string()),
             snapshot_source: sight.source,
             snapshot_upper: sight.upper.map(ToString::to_string),
             exact: sight.exact,

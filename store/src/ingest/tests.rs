@@ -1,6 +1,7 @@
 //! Whole logs, told as small stories, against the rows that they give.
 
 mod changes;
+mod exact;
 mod identities;
 mod origins;
 mod rows;

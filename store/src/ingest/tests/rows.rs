@@ -1,9 +1,7 @@
 //! Requests, sessions, statements and their texts, results, snapshots.
 
 use super::story::*;
-use crate::event::{
-    Event, Format, Parameter, PgError, RequestEnd, SnapshotRecord, SnapshotUnknown, TransactionOutcome,
-};
+use crate::event::{Format, Parameter, PgError, RequestEnd, SnapshotRecord, SnapshotUnknown, TransactionOutcome};
 use crate::ids::{Oid, RequestId, StatementId};
 use crate::ingest::{Scope, ingest};
 use crate::time::Timestamp;
@@ -100,49 +98,6 @@ fn rows_that_results_carried_are_named_by_their_key() {
     );
     assert!(keys(&[2], &[&[Some("1")]]).is_empty(), "the key is not among the columns");
     assert!(keys(&[1, 1], &[&[Some("1"), Some("2")]]).is_empty(), "a self-join mixes rows");
-}
-
-/// One statement that asked `before`, then another that asked `after` when it had ended; commits in between as (xid, number
-/// of changes).
-fn exactness(before: &str, after: &str, commits: &[(u64, usize)]) -> (Option<String>, bool) {
-    let mut story = Story::new();
-    let asked = |text: &str, at| SnapshotRecord::Before { snapshot: snapshot(text), asked_at: Timestamp(at) };
-    story.statement(1, 10, "select 1", "SELECT 1").snapshot = asked(before, 9);
-    story.statement(2, 20, "select 1", "SELECT 1").snapshot = asked(after, 19);
-    for (xid, count) in commits {
-        story.commit(*xid, 15, vec![insert(AUDIT, "a\tb"); *count]);
-    }
-    let row = story.tables().statements.swap_remove(0);
-    (row.snapshot_upper, row.exact)
-}
-
-#[test]
-fn a_lower_bound_is_exact_when_nothing_changed_before_the_upper_one() {
-    let check = |before: &str, after: &str, commits: &[(u64, usize)], exact: bool| {
-        assert_eq!(exactness(before, after, commits), (Some(after.to_owned()), exact), "{before} {after} {commits:?}");
-    };
-    check("100:100:", "100:100:", &[], true);
-    check("100:105:100", "100:105:100", &[(99, 1), (103, 1)], true);
-    check("100:100:", "101:101:", &[(100, 1)], false);
-    check("100:100:", "101:101:", &[(100, 0)], true);
-    check("100:101:100", "101:101:", &[(100, 2)], false);
-    // Still running in both, or ended before both.
-    check("100:101:100", "100:102:100", &[(99, 1), (101, 0)], true);
-    // A transaction that the stream does not show: it may have changed something unless the stream went past it.
-    check("100:100:", "101:101:", &[], false);
-    check("100:100:", "101:101:", &[(105, 1)], true);
-}
-
-#[test]
-fn an_untracked_relation_makes_unseen_transactions_count() {
-    let mut story = Story::new();
-    let untracked = relation(Oid(16_500), "events", &[("id", false)], crate::event::Tracking::InsertsOnly);
-    story.add(Event::RelationDescribed(untracked));
-    let asked = |text: &str, at| SnapshotRecord::Before { snapshot: snapshot(text), asked_at: Timestamp(at) };
-    story.statement(1, 10, "select 1", "SELECT 1").snapshot = asked("100:100:", 9);
-    story.statement(2, 20, "select 1", "SELECT 1").snapshot = asked("101:101:", 19);
-    story.commit(105, 30, vec![insert(AUDIT, "a\tb")]);
-    assert!(!story.tables().statements[0].exact);
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use crate::event::{
     Body, ChangeOp, CommitSeen, Event, Format, Isolation, Parameter, Protocol, RelationColumn, RelationDescribed,
-    RequestBodyReceived, RequestEnd, RequestFinished, RequestStarted, ResultColumn, ResultRows, RowChange, RowChanges,
-    SessionEnded, SessionStarted, SnapshotRecord, SnapshotSampled, SnapshotUnknown, Statement, Tracking,
-    TransactionFinished, TransactionKind, TransactionOutcome,
+    RelationTraits, RequestBodyReceived, RequestEnd, RequestFinished, RequestStarted, ResultColumn, ResultRows,
+    RowChange, RowChanges, SessionEnded, SessionStarted, SnapshotRecord, SnapshotSampled, SnapshotUnknown, Statement,
+    Tracking, TransactionFinished, TransactionKind, TransactionOutcome,
 };
 use crate::ids::{Lsn, Oid, RequestId, SessionId, SourceId, StatementId, TransactionId, Xid};
 use crate::ingest::{Scope, Tables, ingest};
@@ -74,6 +74,7 @@ pub(super) fn relation(oid: Oid, name: &str, columns: &[(&str, bool)], tracking:
         columns: (1..).zip(columns).map(column).collect(),
         replica_identity: 'd',
         tracking,
+        traits: RelationTraits::default(),
     }
 }
 
@@ -90,6 +91,10 @@ impl Story {
 
     pub(super) fn add(&mut self, event: Event) {
         self.events.push(event);
+    }
+
+    pub(super) fn events_mut(&mut self) -> &mut [Event] {
+        &mut self.events
     }
 
     pub(super) fn session(&mut self, id: u64) {
@@ -245,6 +250,7 @@ impl Story {
             source: POSTGRES,
             asked_at: Timestamp(at),
             snapshot: snapshot(text),
+            answered_at: Timestamp(at + 1),
         }));
     }
 
