@@ -50,6 +50,7 @@ mod supervisor;
 
 pub use error::{CaptureError, Obstacle};
 
+use crate::pg::demand::SnapshotDemand;
 use connection::Purpose;
 use publication::Names;
 use registry::Registry;
@@ -69,8 +70,10 @@ pub struct CaptureLimits {
     pub open_transactions: Duration,
     /// How often the catalogue is looked at for new and changed tables. It is looked at less often when that is slow.
     pub catalogue_interval: Duration,
-    /// How often a snapshot is sampled.
+    /// How often a snapshot is sampled whatever happens.
     pub sample_interval: Duration,
+    /// The shortest time between samples that statements want.
+    pub sample_pause: Duration,
     /// How long a schema dump may take.
     pub schema_dump: Duration,
 }
@@ -82,6 +85,7 @@ impl Default for CaptureLimits {
             open_transactions: Duration::from_mins(1),
             catalogue_interval: Duration::from_secs(1),
             sample_interval: Duration::from_millis(100),
+            sample_pause: Duration::from_millis(1),
             schema_dump: Duration::from_mins(1),
         }
     }
@@ -98,9 +102,8 @@ pub struct CaptureConfig {
     pub listen: String,
     /// Directory of `pg_dump`, when not found otherwise.
     pub pg_bin: Option<PathBuf>,
-    /// A counter that moves whenever the application does something, so that snapshots are sampled only then. Without
-    /// one they are always sampled.
-    pub activity: Option<Arc<AtomicU64>>,
+    /// Tells when a sample is of use, besides those taken at intervals.
+    pub demand: Option<Arc<SnapshotDemand>>,
     /// Bounds.
     pub limits: CaptureLimits,
 }
@@ -113,7 +116,7 @@ impl CaptureConfig {
             url: url.into(),
             listen: String::new(),
             pg_bin: None,
-            activity: None,
+            demand: None,
             limits: CaptureLimits::default(),
         }
     }

@@ -3,6 +3,7 @@
 //! [`wire`] turns bytes into messages and back, [`session`] says what a message means, [`proxy`] moves the bytes.
 
 pub(crate) mod bridge;
+pub mod demand;
 pub mod hooks;
 pub mod proxy;
 pub mod session;

@@ -12,6 +12,8 @@ mod harness;
 mod hooks;
 #[path = "pg_proxy/identity.rs"]
 mod identity;
+#[path = "pg_proxy/levels.rs"]
+mod levels;
 #[path = "pg_proxy/robustness.rs"]
 mod robustness;
 #[path = "pg_proxy/tls.rs"]

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use tokio_postgres::{Client, Row};
-use txray_store::event::{RelationColumn, RelationDescribed, Tracking};
+use txray_store::event::{RelationColumn, RelationDescribed, RelationTraits, Tracking};
 use txray_store::ids::{Oid, SourceId};
 use txray_store::time::Timestamp;
 
@@ -21,7 +21,17 @@ use super::error::CaptureError;
 const RELATIONS: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relreplident::text,
        coalesce(pg_has_role(c.relowner, 'USAGE'), false), coalesce(has_table_privilege(c.oid, 'SELECT'), false),
-       k.columns, coalesce(k.pageable, false), k.indexrelid
+       k.columns, coalesce(k.pageable, false), k.indexrelid,
+       c.relrowsecurity,
+       c.relhasrules OR (c.relhastriggers AND EXISTS (
+           SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)),
+       c.relhassubclass,
+       (SELECT array_agg(a.attnum ORDER BY a.attnum) FROM pg_attribute a JOIN pg_collation l ON l.oid = a.attcollation
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT l.collisdeterministic),
+       EXISTS (
+           SELECT FROM pg_class o JOIN pg_namespace s ON s.oid = o.relnamespace
+           WHERE o.relname = c.relname AND o.oid <> c.oid AND o.relkind NOT IN ('i', 'I', 't')
+             AND (o.relkind NOT IN ('r', 'f') OR s.nspname = 'information_schema' OR s.nspname LIKE 'pg\\_%'))
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN LATERAL (
@@ -104,6 +114,8 @@ pub(super) struct Relation {
     pub(super) key: Option<Key>,
     /// By position, dropped ones left out.
     pub(super) columns: Vec<RelationColumn>,
+    /// What else reading or writing it may involve.
+    pub(super) traits: RelationTraits,
 }
 
 impl Relation {
@@ -151,6 +163,7 @@ impl Relation {
             columns: self.columns.clone(),
             replica_identity: self.replica_identity,
             tracking: self.tracking(),
+            traits: self.traits.clone(),
         }
     }
 }
@@ -216,6 +229,14 @@ fn relation(row: &Row) -> Result<Relation, tokio_postgres::Error> {
         readable: row.try_get(7)?,
         key,
         columns: Vec::new(),
+        traits: RelationTraits {
+            row_security: row.try_get(11)?,
+            triggers: row.try_get(12)?,
+            children: row.try_get(13)?,
+            loose_collations: row.try_get::<_, Option<_>>(14)?.unwrap_or_default(),
+            shadowed: row.try_get(15)?,
+            redacted_columns: Vec::new(),
+        },
     })
 }
 

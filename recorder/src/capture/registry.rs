@@ -99,7 +99,8 @@ impl Registry {
             },
             name: announced.name.clone(),
             replica_identity: announced.replica_identity,
-            tracking: last.map_or(Tracking::Full, |last| last.tracking),
+            tracking: last.as_ref().map_or(Tracking::Full, |last| last.tracking),
+            traits: last.map(|last| last.traits.clone()).unwrap_or_default(),
             columns,
         });
         Layout {

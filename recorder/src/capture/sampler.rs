@@ -1,7 +1,6 @@
 //! Snapshots sampled on a side connection: upper bounds for what statements saw.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio_postgres::Client;
@@ -47,27 +46,29 @@ async fn sample_forever(shared: &Shared) {
 }
 
 async fn sample_until_failure(shared: &Shared, client: &Client) -> CaptureError {
-    let mut interval = tokio::time::interval(shared.config.limits.sample_interval);
+    let limits = &shared.config.limits;
+    let mut interval = tokio::time::interval(limits.sample_interval);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let activity = || shared.config.activity.as_ref().map(|counter| counter.load(Ordering::Relaxed));
-    let mut seen = None;
     let mut last: Option<SnapshotSampled> = None;
     let mut unsaid = false;
     loop {
-        interval.tick().await;
-        // Read before asking: what happens while we ask is for the next sample.
-        let count = activity();
-        if count.is_some() && count == seen {
-            continue;
+        let demanded = tokio::select! {
+            after = demanded(shared) => Some(after),
+            _ = interval.tick() => None,
+        };
+        if let Some(after) = demanded {
+            // By the clock that wrote the response's time it must come later.
+            while Timestamp::now() <= after {
+                tokio::task::yield_now().await;
+            }
         }
-        seen = count;
         let sampled = match take(shared, client).await {
             Ok(sampled) => sampled,
             Err(error) => return error,
         };
-        // Of a run of equal snapshots the first and the last say all: the last bounds what ended within the run.
+        // Of a run of equal snapshots that nobody waits for, the first and the last say all.
         match last.replace(sampled.clone()) {
-            Some(previous) if previous.snapshot == sampled.snapshot && count.is_none() => unsaid = true,
+            Some(previous) if previous.snapshot == sampled.snapshot && demanded.is_none() => unsaid = true,
             previous => {
                 if let Some(previous) = previous.filter(|_| unsaid) {
                     shared.sink.record(Event::SnapshotSampled(previous));
@@ -76,14 +77,29 @@ async fn sample_until_failure(shared: &Shared, client: &Client) -> CaptureError 
                 shared.sink.record(Event::SnapshotSampled(sampled));
             }
         }
+        if demanded.is_some() {
+            tokio::time::sleep(limits.sample_pause).await;
+        }
+    }
+}
+
+/// Waits until a statement's response wants a bound that no session gives; when it arrived. For ever without a proxy to tell.
+async fn demanded(shared: &Shared) -> Timestamp {
+    let Some(demand) = &shared.config.demand else { return std::future::pending().await };
+    loop {
+        demand.wanted().await;
+        if let Some(after) = demand.unmet() {
+            return after;
+        }
     }
 }
 
 async fn take(shared: &Shared, client: &Client) -> Result<SnapshotSampled, CaptureError> {
     let asked_at = Timestamp::now();
     let snapshot = server::snapshot(client).await?;
+    let answered_at = Timestamp::now();
     shared.note_recent(snapshot.xmax);
-    Ok(SnapshotSampled { source: shared.config.source, asked_at, snapshot })
+    Ok(SnapshotSampled { source: shared.config.source, asked_at, snapshot, answered_at })
 }
 
 /// Takes and records one sample; a failure is only logged.

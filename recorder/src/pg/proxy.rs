@@ -18,6 +18,7 @@ use txray_store::ids::SourceId;
 use self::cancel::CancelRegistry;
 use self::opening::Opening;
 pub(super) use self::relay::unreachable_error;
+use super::demand::SnapshotDemand;
 use super::hooks::SessionHooks;
 use super::session::{Mode, SessionLimits};
 use super::sockets::owner::SocketOwners;
@@ -90,6 +91,7 @@ struct Shared {
     hooks: Option<Arc<dyn SessionHooks>>,
     cancels: CancelRegistry,
     owners: Arc<SocketOwners>,
+    demand: Option<Arc<SnapshotDemand>>,
 }
 
 /// A proxy that listens.
@@ -113,8 +115,18 @@ impl PgProxy {
             address: config.listen.to_string(),
             source,
         })?;
-        let shared = Shared { config, sink, hooks, cancels: CancelRegistry::default(), owners: Arc::default() };
+        let shared =
+            Shared { config, sink, hooks, cancels: CancelRegistry::default(), owners: Arc::default(), demand: None };
         Ok(PgProxy { listener, shared: Arc::new(shared) })
+    }
+
+    /// Tells a sampler when its samples are of use.
+    #[must_use]
+    pub fn with_demand(mut self, demand: Arc<SnapshotDemand>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.demand = Some(demand);
+        }
+        self
     }
 
     /// Where it listens; with port 0, the port that the system chose.

@@ -113,6 +113,8 @@ pub struct Session {
     held: Vec<Event>,
     shortened_noted: bool,
     unknown_noted: bool,
+    /// A statement ended that a later snapshot bounds.
+    unbounded: bool,
 }
 
 impl Session {
@@ -144,6 +146,7 @@ impl Session {
             held: Vec::new(),
             shortened_noted: false,
             unknown_noted: false,
+            unbounded: false,
             origin,
         }
     }
@@ -176,6 +179,11 @@ impl Session {
     /// Whether the server waits for the client: everything sent was answered up to its ReadyForQuery.
     pub fn is_idle(&self) -> bool {
         self.phase == Phase::Running && self.queue.is_empty() && !self.batch_open && !self.copy_in && !self.is_asking()
+    }
+
+    /// Whether a statement has ended, since this was last asked, that a snapshot asked for from now on bounds.
+    pub fn take_unbounded(&mut self) -> bool {
+        std::mem::take(&mut self.unbounded)
     }
 
     /// Gives up following the session. What was in flight is recorded as far as it is known.

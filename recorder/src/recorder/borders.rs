@@ -20,6 +20,7 @@ use crate::capture::{BaseState, Capture, CaptureConfig};
 use crate::error::RecorderError;
 use crate::http::egress::{EgressConfig, EgressProxy, ParentProxies};
 use crate::http::reverse::{ReverseProxy, ReverseProxyConfig};
+use crate::pg::demand::SnapshotDemand;
 use crate::pg::proxy::{PgProxy, PgProxyConfig};
 use crate::pg::sockets::ListenAddr;
 use crate::redaction::Redactor;
@@ -143,16 +144,19 @@ impl Start<'_> {
     async fn postgres(&mut self, pair: &PgPair, source: SourceId, borders: &mut Borders) -> Result<(), RecorderError> {
         let server = preflight::database(&pair.url)?;
         let proxy_config = PgProxyConfig {
+            mode: self.config.snapshots,
             server_tls: server.tls().clone(),
             client_tls: preflight::client_tls(self.config)?,
             ..PgProxyConfig::new(source, pair.listen.clone(), server.upstream())
         };
-        let proxy = PgProxy::bind(proxy_config, self.sink.clone(), None).await?;
+        let demand = Arc::new(SnapshotDemand::default());
+        let proxy = PgProxy::bind(proxy_config, self.sink.clone(), None).await?.with_demand(Arc::clone(&demand));
         let listen = proxy.local_addr();
         let database = pair.url.describe();
         let capture_config = CaptureConfig {
             listen: listen.to_string(),
             pg_bin: self.config.pg_bin.clone(),
+            demand: Some(demand),
             ..CaptureConfig::new(source, server)
         };
         self.config.tell(Progress::CopyingBase { database: database.clone() });

@@ -14,6 +14,7 @@ use super::encryption::{EgressTlsOptions, HttpTls};
 use super::progress::Progress;
 use crate::error::RecorderError;
 use crate::http::{Authority, ProxyLimits};
+use crate::pg::session::Mode;
 use crate::pg::sockets::ListenAddr;
 
 /// An application's HTTP server and where to stand before it: `LISTEN=UPSTREAM`.
@@ -103,6 +104,8 @@ pub struct RecorderConfig {
     pub command: Option<AppCommand>,
     /// Directory of PostgreSQL's programs, when not found otherwise.
     pub pg_bin: Option<PathBuf>,
+    /// Whether the application's own sessions are asked what they see.
+    pub snapshots: Mode,
     /// Bounds.
     pub limits: RecorderLimits,
     /// Is told how the recording goes on; nobody is when it shall be quiet.
@@ -122,6 +125,7 @@ impl RecorderConfig {
             out: out.into(),
             command: None,
             pg_bin: None,
+            snapshots: Mode::default(),
             limits: RecorderLimits::default(),
             progress: None,
         }

@@ -122,9 +122,21 @@ pub(crate) struct RecordOptions {
     /// Print the configuration in effect, with where each value comes from, and record nothing
     #[arg(long)]
     pub(crate) print_config: bool,
+    /// How to learn what statements saw: by asking on the application's sessions, or by watching from a connection beside
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = SnapshotMode::Inject)]
+    pub(crate) snapshots: SnapshotMode,
     /// The application and its arguments
     #[arg(last = true, value_name = "APP")]
     pub(crate) app: Vec<String>,
+}
+
+/// How snapshots are learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SnapshotMode {
+    /// Ask on the application's idle sessions
+    Inject,
+    /// Send nothing on them
+    Observe,
 }
 
 #[derive(Debug, Args)]

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
+use txray_recorder::pg::session::Mode;
 use txray_recorder::recorder::{AppCommand, CertificateFiles, RecorderConfig, parse_listen, record};
 use txray_store::time::Timestamp;
 
-use super::args::RecordOptions;
+use super::args::{RecordOptions, SnapshotMode};
 use super::config::Settings;
 use super::failure::Outcome;
 
@@ -33,6 +34,10 @@ fn configuration(options: RecordOptions, settings: &Settings) -> anyhow::Result<
     config.egress_tls = options.encryption.egress();
     config.http_tls = options.encryption.http();
     config.pg_bin = options.pg_bin;
+    config.snapshots = match options.snapshots {
+        SnapshotMode::Inject => Mode::Inject,
+        SnapshotMode::Observe => Mode::Observe,
+    };
     let mut words = options.app.into_iter();
     config.command =
         words.next().map(|program| AppCommand { program: program.into(), args: words.map(Into::into).collect() });

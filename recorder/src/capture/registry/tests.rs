@@ -2,6 +2,7 @@ use std::sync::mpsc::Receiver;
 
 use super::*;
 use crate::capture::catalogue::Key;
+use txray_store::event::RelationTraits;
 
 fn column(name: &str, number: i16, type_oid: u32, generated: bool) -> RelationColumn {
     RelationColumn {
@@ -29,6 +30,7 @@ fn relation(columns: Vec<RelationColumn>) -> Relation {
         readable: true,
         key: Some(Key { index: Oid(16_400), columns: vec![1], pageable: true }),
         columns,
+        traits: RelationTraits::default(),
     }
 }
 

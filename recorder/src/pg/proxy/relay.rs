@@ -197,6 +197,11 @@ impl Relay {
                 Turn::Server => self.server_turn(now).await,
                 Turn::ClientBroken => break,
             }
+            if self.session.take_unbounded()
+                && let Some(demand) = &self.shared.demand
+            {
+                demand.answered(now);
+            }
             self.raw |= self.session.is_blind() && !self.session.is_asking();
             self.recorder.record_ready();
         }

@@ -92,6 +92,19 @@ impl Session {
                 }
                 true
             }
+            Question::BackendPid => {
+                let answered = text.and_then(|text| text.parse::<u32>().ok());
+                let expected = self.key.as_ref().map(|key| key.process_id);
+                if answered.is_some() && expected.is_some() && answered != expected {
+                    self.asking.pooled = true;
+                    self.stop_asking(
+                        "a pooler stands between recorder and server, so that the session's statements may run anywhere: \
+                         snapshots are only observed; let the recorder reach the server itself",
+                        now,
+                    );
+                }
+                answered.is_some()
+            }
             Question::FailBlock => true,
         };
         if !understood {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use txray_store::event::{GapKind, Protocol};
+use txray_store::event::{GapKind, Protocol, SnapshotRecord, SnapshotUnknown};
 use txray_store::time::Timestamp;
 
 use super::prepared::{Portal, Prepared, parameters};
@@ -164,16 +164,21 @@ impl Session {
     }
 
     fn sent_execute(&mut self, name: &[u8], now: Timestamp) {
-        let portal = match self.portals.get(name) {
-            Some(known) => Arc::clone(known),
-            None => Arc::new(Portal::unknown(now)),
-        };
-        // A portal of this batch began with the batch's first message; an older one is only run on.
-        let started = if portal.started >= self.batch_started { portal.started } else { now };
+        let known = self.portals.get(name).cloned();
+        // A portal of this batch began with the batch's first message; an older one is only run on, and sees what it saw.
+        let is_new = known.as_ref().is_some_and(|portal| portal.started >= self.batch_started);
+        let portal = known.unwrap_or_else(|| Arc::new(Portal::unknown(now)));
+        let started = if is_new { portal.started } else { now };
         let mut draft = Draft::new(started, Protocol::Extended, Arc::clone(&portal.prepared.sql));
         draft.portal = Some(portal);
-        let draft = Box::new(self.begin(draft));
-        self.queue.push_back(Work::Execute(draft));
+        let draft = if is_new {
+            self.begin(draft)
+        } else {
+            draft.declared = self.attribution.declared(&draft.sql);
+            draft.snapshot = SnapshotRecord::Unknown(SnapshotUnknown::TakesNone);
+            draft
+        };
+        self.queue.push_back(Work::Execute(Box::new(draft)));
     }
 
     /// Notes what is known of a statement when it is sent.

@@ -28,6 +28,8 @@ use txray_store::event::Format;
 const CURRENT_SNAPSHOT: Oid = Oid(5061);
 /// `pg_current_xact_id_if_assigned()`.
 const CURRENT_XACT_ID_IF_ASSIGNED: Oid = Oid(5060);
+/// `pg_backend_pid()`.
+const BACKEND_PID: Oid = Oid(2026);
 /// `current_setting(text)`.
 const CURRENT_SETTING: Oid = Oid(2077);
 
@@ -53,6 +55,8 @@ pub enum Question {
     Snapshot,
     /// The transaction's id, if it has one.
     Xid,
+    /// The process behind the session: another than its key names where a pooler stands between.
+    BackendPid,
     /// Not a question: a call that must fail, so that the client's block does.
     FailBlock,
 }
@@ -76,6 +80,8 @@ pub(crate) struct Asking {
     /// Whether the session start's questions were put.
     pub(super) started: bool,
     pub(super) stopped: bool,
+    /// A pooler stands between: what it answers may be another server's.
+    pub(super) pooled: bool,
     pub(super) failures: u32,
     pub(super) outstanding: VecDeque<Question>,
     /// Whether the question in front has failed.
@@ -99,6 +105,7 @@ impl Asking {
             mode,
             started: false,
             stopped: false,
+            pooled: false,
             failures: 0,
             outstanding: VecDeque::new(),
             front_failed: false,
@@ -152,6 +159,8 @@ impl Asking {
             SnapshotUnknown::Observing
         } else if std::mem::take(&mut self.claimable) {
             return (SnapshotRecord::Unknown(SnapshotUnknown::Refused), true);
+        } else if self.pooled {
+            SnapshotUnknown::Pooled
         } else if self.stopped {
             SnapshotUnknown::Refused
         } else if status == TransactionStatus::Failed {
@@ -200,7 +209,7 @@ impl Session {
             );
         }
         if self.asking.is_on() {
-            return &[Question::DefaultIsolation, Question::Snapshot, Question::Xid];
+            return &[Question::DefaultIsolation, Question::Snapshot, Question::Xid, Question::BackendPid];
         }
         self.announce();
         self.flush(out);
@@ -290,6 +299,7 @@ impl Question {
             Question::Snapshot => (CURRENT_SNAPSHOT, Vec::new(), Format::Text),
             Question::FailBlock => (Oid(0), Vec::new(), Format::Text),
             Question::Xid => (CURRENT_XACT_ID_IF_ASSIGNED, Vec::new(), Format::Binary),
+            Question::BackendPid => (BACKEND_PID, Vec::new(), Format::Text),
         };
         FunctionCall { function, argument_formats: Vec::new(), arguments, result_format }
     }

@@ -40,6 +40,12 @@ impl Session {
         if result.columns.is_empty() && result.row_count > 0 {
             result.columns = columns;
         }
+        let snapshot = settled_snapshot(snapshot, &sql, open);
+        self.unbounded |= !matches!(
+            snapshot,
+            SnapshotRecord::Transaction { .. }
+                | SnapshotRecord::Unknown(SnapshotUnknown::TakesNone | SnapshotUnknown::FailedTransaction)
+        );
         let statement = Statement {
             id,
             session: self.id,
@@ -54,7 +60,7 @@ impl Session {
             command_tag: tag.clone(),
             result,
             error,
-            snapshot: settled_snapshot(snapshot, &sql, open),
+            snapshot,
             xid: open.xid,
             declared: draft.declared,
             copy_bytes: draft.copy_bytes,

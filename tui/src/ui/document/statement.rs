@@ -118,6 +118,7 @@ fn unknown(source: &str) -> String {
         "pipelined" => "sent while earlier work of the session was outstanding".to_owned(),
         "not yet" => "the first statement of its transaction; later ones carry its snapshot".to_owned(),
         "refused" => "the server refused to tell".to_owned(),
+        "pooled" => "a pooler stands between recorder and server".to_owned(),
         "observing" => "recorded in observe mode, which asks nothing on the application's sessions".to_owned(),
         "failed transaction" => "the transaction had failed".to_owned(),
         other => one_line(other),

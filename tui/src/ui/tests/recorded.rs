@@ -5,9 +5,9 @@ use std::path::Path;
 use ratatui::buffer::Buffer;
 use txray_store::event::{
     Body, ChangeOp, CommitSeen, Declared, DeclaredBy, Event, Format, Isolation, Parameter, Protocol, RelationColumn,
-    RelationDescribed, RequestEnd, RequestFinished, RequestStarted, ResultRows, RowChange, RowChanges, SessionStarted,
-    SnapshotRecord, SourceKind, SourceStarted, Statement, Tracking, TransactionFinished, TransactionKind,
-    TransactionOutcome,
+    RelationDescribed, RelationTraits, RequestEnd, RequestFinished, RequestStarted, ResultRows, RowChange, RowChanges,
+    SessionStarted, SnapshotRecord, SourceKind, SourceStarted, Statement, Tracking, TransactionFinished,
+    TransactionKind, TransactionOutcome,
 };
 use txray_store::ids::{Lsn, Oid, RequestId, SessionId, SourceId, StatementId, TransactionId, Xid};
 use txray_store::recording::{Recording, RecordingOptions};
@@ -75,6 +75,7 @@ fn set_up(sink: &EventSink) {
         columns: vec![column("id", 1, true), column("note", 2, false)],
         replica_identity: 'd',
         tracking: Tracking::Full,
+        traits: RelationTraits::default(),
     }));
 }
 

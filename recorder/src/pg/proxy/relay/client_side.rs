@@ -114,6 +114,11 @@ impl Relay {
         {
             return false;
         }
+        if let Some(demand) = &self.shared.demand
+            && questions.contains(&Question::Snapshot)
+        {
+            demand.asked(now);
+        }
         let mut bytes = Vec::new();
         self.session.ask(questions, now, &mut bytes);
         self.link.server.queue(&bytes);

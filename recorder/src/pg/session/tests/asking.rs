@@ -21,12 +21,14 @@ fn a_session_opens_with_questions_outside_any_block() {
          < Z I
          < V
          < Z I
+         < V 7
+         < Z I
          < C SELECT 1
          < Z I",
     );
     assert_eq!(
         player.finish(),
-        "ask [DefaultIsolation, Snapshot, Xid]\nsession app@app serializable\n1.0 \"select 1\" SELECT 1 NotYet\n\
+        "ask [DefaultIsolation, Snapshot, Xid, BackendPid]\nsession app@app serializable\n1.0 \"select 1\" SELECT 1 NotYet\n\
          1 Implicit Committed serializable of 1"
     );
 }
@@ -43,13 +45,15 @@ fn sessions_that_refuse_are_not_asked_again() {
          < Z I
          < E 42501
          < Z I
+         < E 42501
+         < Z I
          > Q select 1
          < C SELECT 1
          < Z I",
     );
     assert_eq!(
         player.finish(),
-        "ask [DefaultIsolation, Snapshot, Xid]\nsession app@app read committed\ngap SnapshotsOff\n\
+        "ask [DefaultIsolation, Snapshot, Xid, BackendPid]\nsession app@app read committed\ngap SnapshotsOff\n\
          1.0 \"select 1\" SELECT 1 Refused\n1 Implicit Committed read committed of 1"
     );
 }
@@ -407,4 +411,61 @@ fn a_statement_that_fails_keeps_the_snapshot_that_was_asked_for() {
             ),
         );
     }
+}
+
+#[test]
+fn a_portal_of_an_earlier_batch_sees_what_it_saw_there() {
+    inject(
+        "> Q begin
+         < C BEGIN
+         < Z T
+         >> P |select 1
+         >> B p||
+         >> E p
+         > S
+         < V 10:12:
+         < Z T
+         < 1
+         < 2
+         < s
+         < Z T
+         >> E p
+         > S
+         < V 10:15:
+         < Z T
+         < C SELECT 1
+         < Z T",
+        r#"1.0 "begin" BEGIN TakesNone
+           ask [Snapshot]
+           1.0 "select 1" - before 10:12:
+           ask [Snapshot]
+           1.0 "select 1" SELECT 1 TakesNone
+           1 Block RolledBack read committed of 3"#,
+    );
+}
+
+#[test]
+fn a_session_through_a_pooler_is_not_asked() {
+    let mut player = Player::new(Mode::Inject, &[]);
+    player.play(
+        "< R 0
+         < K 7
+         < Z I
+         < V read committed
+         < Z I
+         < V 5:5:
+         < Z I
+         < V
+         < Z I
+         < V 4711
+         < Z I
+         > Q select 1
+         < C SELECT 1
+         < Z I",
+    );
+    assert_eq!(
+        player.finish(),
+        "ask [DefaultIsolation, Snapshot, Xid, BackendPid]\nsession app@app read committed\ngap SnapshotsOff\n\
+         1.0 \"select 1\" SELECT 1 Pooled\n1 Implicit Committed read committed of 1"
+    );
 }

@@ -189,7 +189,7 @@ fn prepared_statements_are_known_by_name() {
          < C SELECT 0
          < Z I",
         r#"1.0 "select a from t where id = $1" (20:7) - [a 1/1 binary] Observing
-           1.0 "select a from t where id = $1" (20:7) SELECT 0 Observing
+           1.0 "select a from t where id = $1" (20:7) SELECT 0 TakesNone
            1 Block Unknown read committed of 2"#,
     );
 }

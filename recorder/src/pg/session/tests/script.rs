@@ -54,7 +54,7 @@ impl Player {
     pub(super) fn start(&mut self) {
         self.play("< R 0\n< K 7\n< Z I");
         if self.session.is_asking() {
-            self.play("< V read committed\n< Z I\n< V 5:5:\n< Z I\n< V\n< Z I");
+            self.play("< V read committed\n< Z I\n< V 5:5:\n< Z I\n< V\n< Z I\n< V 7\n< Z I");
         }
         self.lines.clear();
     }
