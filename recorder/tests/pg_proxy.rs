@@ -14,6 +14,8 @@ mod hooks;
 mod identity;
 #[path = "pg_proxy/levels.rs"]
 mod levels;
+#[path = "pg_proxy/pooler.rs"]
+mod pooler;
 #[path = "pg_proxy/robustness.rs"]
 mod robustness;
 #[path = "pg_proxy/tls.rs"]

@@ -76,6 +76,8 @@ pub(super) struct Judge<'a, 'b> {
     histories: RefCell<HashMap<(SourceId, Oid), Option<Rc<History>>>>,
     streams: HashMap<SourceId, Stream>,
     temporary: HashSet<SessionId>,
+    /// Commits that truncated a relation.
+    truncating: HashMap<SourceId, Vec<usize>>,
     /// Commits are in the order of their positions here.
     in_order: HashMap<SourceId, Vec<usize>>,
     /// Each commit, ascending by id, with the furthest position of those up to it.
@@ -121,6 +123,7 @@ impl<'a, 'b> Judge<'a, 'b> {
     pub(super) fn new(evidence: Evidence<'a, 'b>) -> Self {
         let mut in_order: HashMap<SourceId, Vec<usize>> = HashMap::new();
         let mut reach: HashMap<SourceId, Vec<(Xid, Lsn)>> = HashMap::new();
+        let mut truncating: HashMap<SourceId, Vec<usize>> = HashMap::new();
         for source in evidence.commits.sources() {
             let ascending = evidence.commits.between(source, Xid(0), Xid(u64::MAX));
             let mut furthest = Lsn(0);
@@ -130,6 +133,13 @@ impl<'a, 'b> Judge<'a, 'b> {
                 (commit.xid, furthest)
             });
             reach.insert(source, reached.collect());
+            let truncates = |place: &&usize| {
+                evidence.commits.at(**place).changes().any(|(_, change)| change.op == ChangeOp::Truncate)
+            };
+            let found: Vec<usize> = ascending.iter().filter(truncates).copied().collect();
+            if !found.is_empty() {
+                truncating.insert(source, found);
+            }
             let mut places = ascending.to_vec();
             places.sort_by_key(|place| evidence.commits.at(*place).lsn);
             in_order.insert(source, places);
@@ -142,6 +152,7 @@ impl<'a, 'b> Judge<'a, 'b> {
             histories: RefCell::default(),
             streams,
             temporary,
+            truncating,
             in_order,
             reach,
             budget: Budget(Cell::new(BUDGET)),
@@ -153,13 +164,14 @@ impl<'a, 'b> Judge<'a, 'b> {
         let Bracket { statement, source, lower, upper: Upper { snapshot: upper, answered } } = *bracket;
         let own = self.own(statement);
         let appeared = |xid: Xid| upper.sees(xid) && !lower.sees(xid) && Some(xid) != own;
+        if !any_between(lower, lower.xmax.0..upper.xmax.0, &appeared) {
+            return Some(lower.clone());
+        }
         let reads = match self.reading(statement).as_ref() {
             Reading::Relations(names) => self.reads(source, names, statement),
             Reading::Anything => Reads::Anything,
         };
-        let Reads::These(reads) = reads else {
-            return (!any_between(lower, lower.xmax.0..upper.xmax.0, &appeared)).then(|| lower.clone());
-        };
+        let Reads::These(reads) = reads else { return None };
         if reads.is_empty() {
             return Some(lower.clone());
         }
@@ -182,6 +194,10 @@ impl<'a, 'b> Judge<'a, 'b> {
         snapshot: &PgSnapshot,
         began: Timestamp,
     ) -> bool {
+        let late = Timestamp(statement.finished.0.saturating_add(DESCRIBED_LATE));
+        if self.truncating.is_empty() && !self.evidence.relations.any_described_between(source, began, late) {
+            return true;
+        }
         let reads = match self.reading(statement).as_ref() {
             Reading::Relations(names) => self.reads(source, names, statement),
             Reading::Anything => Reads::Anything,
@@ -196,18 +212,12 @@ impl<'a, 'b> Judge<'a, 'b> {
             let late = !snapshot.sees(commit.xid) && upper.is_none_or(|upper| upper.sees(commit.xid));
             late && commit.changes().any(|(_, change)| change.op == ChangeOp::Truncate && reads_it(change.relation))
         };
-        let until = upper.map_or(Xid(u64::MAX), |upper| upper.xmax);
-        let truncated = self.evidence.commits.between(source, snapshot.xmin, until).iter().any(truncates);
+        let truncated = self.truncating.get(&source).is_some_and(|places| places.iter().any(truncates));
         let altered = match &reads {
-            Reads::Anything => false,
-            Reads::These(reads) => reads.iter().any(|read| {
-                self.evidence.relations.described_between(
-                    source,
-                    read.oid,
-                    began,
-                    Timestamp(statement.finished.0.saturating_add(DESCRIBED_LATE)),
-                )
-            }),
+            Reads::Anything => true,
+            Reads::These(reads) => {
+                reads.iter().any(|read| self.evidence.relations.described_between(source, read.oid, began, late))
+            }
         };
         !truncated && !altered
     }
@@ -260,8 +270,8 @@ impl<'a, 'b> Judge<'a, 'b> {
                 return Reads::Anything;
             }
         }
-        let is_column = |name: &String| {
-            names.given.contains(name)
+        let is_column = |(qualifier, name): &(String, String)| {
+            (names.given.contains(name) && !names.tables.contains(qualifier))
                 || oids.iter().any(|oid| {
                     relations
                         .latest(source, *oid)

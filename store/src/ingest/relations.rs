@@ -108,7 +108,13 @@ impl<'a> Relations<'a> {
         self.versions.range((source, oid, 0)..=(source, oid, u32::MAX)).count()
     }
 
-    /// Whether a relation was described anew between two moments.
+    /// Whether any relation was.
+    pub(super) fn any_described_between(&self, source: SourceId, from: Timestamp, until: Timestamp) -> bool {
+        let versions = self.versions.range((source, Oid(0), 0)..=(source, Oid(u32::MAX), u32::MAX));
+        versions.into_iter().any(|(_, described)| (from..=until).contains(&described.relation.at))
+    }
+
+    /// Whether a relation was described between two moments.
     pub(super) fn described_between(&self, source: SourceId, oid: Oid, from: Timestamp, until: Timestamp) -> bool {
         let mut versions = self.versions.range((source, oid, 0)..=(source, oid, u32::MAX));
         versions.any(|(_, described)| (from..=until).contains(&described.relation.at))

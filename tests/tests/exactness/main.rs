@@ -8,9 +8,11 @@ mod versions;
 mod workload;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use txray_recorder::pg::session::Mode;
 use txray_recorder::recorder::{Recorder, RecorderConfig};
 use txray_store::reader::Reader;
 use txray_tests::database_server;
@@ -32,6 +34,8 @@ struct Tally {
     /// What the read's own transaction did before it was rolled back, so that the trace cannot hold it.
     own_work_lost: usize,
     inexact: BTreeMap<String, usize>,
+    /// One of those that are not exact, with its bounds.
+    example: Option<String>,
 }
 
 impl Tally {
@@ -40,13 +44,15 @@ impl Tally {
     }
 }
 
-#[test]
-fn what_is_flagged_exact_gives_the_recorded_result() -> anyhow::Result<()> {
-    let size = Size {
-        duration: Duration::from_secs(from_environment("TXRAY_EXACTNESS_SECONDS", 12)),
-        writers: from_environment("TXRAY_EXACTNESS_WRITERS", 8),
-        readers: from_environment("TXRAY_EXACTNESS_READERS", 6),
-    };
+/// A finished recording of the workload.
+struct Recorded {
+    work: Work,
+    trace: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+/// Runs the workload through a recorder.
+fn record(size: &Size, snapshots: Mode) -> anyhow::Result<Recorded> {
     let directory = tempfile::tempdir()?;
     let trace = directory.path().join("exact.txray");
     let server = database_server(&[("wal_level", "logical"), ("max_connections", "100")])?;
@@ -56,27 +62,66 @@ fn what_is_flagged_exact_gives_the_recorded_result() -> anyhow::Result<()> {
         workload::create(&url).await?;
         let mut config = RecorderConfig::new(&trace);
         config.pg = vec![format!("127.0.0.1:0={url}").parse()?];
+        config.snapshots = snapshots;
         let recorder = Recorder::start(config).await?;
         let through = recorder.pg_url(0).context("the proxy listens")?;
-        let work = workload::run(&through, &size).await?;
+        let work = workload::run(&through, size).await?;
         recorder.stop().await?;
         anyhow::Ok(work)
     })?;
-    check(&trace, &work, &size)
+    Ok(Recorded { work, trace, _directory: directory })
 }
 
-fn check(trace: &std::path::Path, work: &Work, size: &Size) -> anyhow::Result<()> {
-    let reader = Reader::open(trace)?;
+#[test]
+fn what_is_flagged_exact_gives_the_recorded_result() -> anyhow::Result<()> {
+    let size = Size {
+        duration: Duration::from_secs(from_environment("TXRAY_EXACTNESS_SECONDS", 10)),
+        writers: from_environment("TXRAY_EXACTNESS_WRITERS", 8),
+        readers: from_environment("TXRAY_EXACTNESS_READERS", 6),
+    };
+    let tallies = check(&record(&size, Mode::Inject)?, &size)?;
+    for isolation in ["read committed", "repeatable read", "serializable"] {
+        let tally = tallies.get(isolation).with_context(|| format!("no read at {isolation}"))?;
+        ensure!(tally.reads > 100, "only {} reads at {isolation}", tally.reads);
+        ensure!(tally.share() >= 99.9, "{:.3} % of reads at {isolation} are flagged exact", tally.share());
+        ensure!(tally.own_work_lost * 100 < tally.reads, "too many reads at {isolation} could not be checked");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_flagged_exact_while_only_observing_does_so_too() -> anyhow::Result<()> {
+    let size = Size { duration: Duration::from_secs(4), writers: 3, readers: 3 };
+    let recorded = record(&size, Mode::Observe)?;
+    let tallies = check(&recorded, &size)?;
+    for isolation in ["read committed", "repeatable read", "serializable"] {
+        let tally = tallies.get(isolation).with_context(|| format!("no read at {isolation}"))?;
+        ensure!(tally.exact > 0, "no read at {isolation} is flagged exact");
+    }
+    let asked = versions::rows(
+        &Reader::open(&recorded.trace)?,
+        "SELECT count(*) FROM statements WHERE snapshot_source IN ('before', 'transaction')",
+    )?;
+    ensure!(asked == [[Some("0".to_owned())]], "sessions were asked: {asked:?}");
+    Ok(())
+}
+
+/// Compares every read that is flagged exact with the versions, and tells how many there are.
+fn check(recorded: &Recorded, size: &Size) -> anyhow::Result<BTreeMap<String, Tally>> {
+    let work = &recorded.work;
+    let reader = Reader::open(&recorded.trace)?;
     let versions = Versions::load(&reader)?;
     let reads = reads::load(&reader)?;
-    let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
+    let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
     let mut wrong = Vec::new();
     for read in &reads {
-        let tally = tallies.entry(&read.isolation).or_default();
+        let tally = tallies.entry(read.isolation.clone()).or_default();
         tally.reads += 1;
         tally.bracketed += usize::from(read.has_bracket());
         if !read.exact {
             *tally.inexact.entry(read.shape_name()).or_default() += 1;
+            let upper = read.upper.as_ref().map(ToString::to_string);
+            tally.example = Some(format!("{} [{}, {upper:?}]", read.sql, read.snapshot));
             continue;
         }
         tally.exact += 1;
@@ -98,12 +143,13 @@ fn check(trace: &std::path::Path, work: &Work, size: &Size) -> anyhow::Result<()
     for (isolation, tally) in &tallies {
         println!(
             "{isolation}: {} reads, {:.3} % flagged exact, {:.1} % with transactions between their bounds, {} beside lost own work; \
-             not exact: {:?}",
+             not exact: {:?}, such as {}",
             tally.reads,
             tally.share(),
             100.0 * tally.bracketed as f64 / tally.reads.max(1) as f64,
             tally.own_work_lost,
             tally.inexact,
+            tally.example.as_deref().unwrap_or("none"),
         );
     }
     ensure!(
@@ -112,13 +158,7 @@ fn check(trace: &std::path::Path, work: &Work, size: &Size) -> anyhow::Result<()
         wrong.len(),
         wrong[..wrong.len().min(5)].join("\n")
     );
-    for isolation in ["read committed", "repeatable read", "serializable"] {
-        let tally = tallies.get(isolation).with_context(|| format!("no read at {isolation}"))?;
-        ensure!(tally.reads > 100, "only {} reads at {isolation}", tally.reads);
-        ensure!(tally.share() >= 99.9, "{:.3} % of reads at {isolation} are flagged exact", tally.share());
-        ensure!(tally.own_work_lost * 100 < tally.reads, "too many reads at {isolation} could not be checked");
-    }
-    Ok(())
+    Ok(tallies)
 }
 
 fn describe(read: &Read, computed: &[Vec<Option<String>>]) -> String {

@@ -17,7 +17,7 @@ pub(crate) struct Read {
     pub(crate) parameters: Vec<Option<String>>,
     pub(crate) rows: Vec<Row>,
     pub(crate) snapshot: PgSnapshot,
-    upper: Option<PgSnapshot>,
+    pub(crate) upper: Option<PgSnapshot>,
     pub(crate) source: String,
     pub(crate) exact: bool,
     pub(crate) isolation: String,

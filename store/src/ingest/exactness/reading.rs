@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{
     Delete, Expr, FromTable, Ident, Insert, Join, JoinConstraint, JoinOperator, ObjectName, OnInsert, Query, Select,
     SelectItem, SetExpr, Statement, TableAlias, TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind,
-    Visit, Visitor,
+    Visit, Visitor, With, visit_relations,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -36,8 +36,10 @@ pub(super) struct Relations {
     pub(super) read: Vec<RelationName>,
     /// The relation that it writes.
     pub(super) written: Option<RelationName>,
-    /// Last parts of dotted names: columns, unless a function is called that way.
-    pub(super) dotted: HashSet<String>,
+    /// The last two parts of dotted names: of a table its columns, unless a function is called that way.
+    pub(super) dotted: HashSet<(String, String)>,
+    /// What columns of its relations are qualified with.
+    pub(super) tables: HashSet<String>,
     /// Names that the statement itself gives to columns.
     pub(super) given: HashSet<String>,
     /// The outermost FROM with what its rows must satisfy.
@@ -78,8 +80,12 @@ fn relations(statement: &Statement) -> Option<Relations> {
     if statement.visit(&mut survey).is_break() {
         return None;
     }
-    let mut found = Relations { dotted: survey.dotted, given: survey.given, ..Relations::default() };
     let mut mentions = survey.relations;
+    for function in &survey.functions {
+        let place = mentions.iter().position(|name| name == function)?;
+        mentions.remove(place);
+    }
+    let mut found = Relations { dotted: survey.dotted, given: survey.given, ..Relations::default() };
     let mut written = None;
     match statement {
         Statement::Query(query) => outline(query, survey.locks, &mut found),
@@ -95,35 +101,53 @@ fn relations(statement: &Statement) -> Option<Relations> {
         Statement::Delete(delete) => written = Some(outline_delete(delete, &mut found)?),
         _ => return None,
     }
-    found.written = written;
-    found.read = mentions
-        .into_iter()
-        .filter(|name| {
-            name.schema.is_some() || !survey.expressions.contains(&name.name) || found.written.as_ref() == Some(name)
-        })
-        .collect();
-    // A name that stands for a common table expression is no relation, so its FROM gives no conditions on one.
-    if found
-        .from
-        .iter()
-        .any(|source| source.relation.schema.is_none() && survey.expressions.contains(&source.relation.name))
-    {
+    let expressions = &survey.expressions;
+    let is_expression = |name: &RelationName| name.schema.is_none() && expressions.contains(&name.name);
+    // A command writes a relation of that name, whatever its common table expressions are called.
+    if written.as_ref().is_some_and(is_expression) {
+        return None;
+    }
+    found.tables = survey.tables.into_iter().filter(|(name, _)| !is_expression(name)).map(|(_, alias)| alias).collect();
+    // What stands for a common table expression is no relation, so its FROM gives no conditions on one.
+    if found.from.iter().any(|source| is_expression(&source.relation)) {
         found.from.clear();
         found.query = None;
     }
+    found.read = mentions.into_iter().filter(|name| !is_expression(name)).collect();
+    found.written = written;
     Some(found)
+}
+
+/// Whether each mention of a common table expression's name means it: not so before its definition, where the same name is a
+/// relation's.
+fn means_itself(with: &With) -> bool {
+    let names: Vec<String> = with.cte_tables.iter().map(|expression| folded(&expression.alias.name)).collect();
+    let distinct: HashSet<&String> = names.iter().collect();
+    let early = with.cte_tables.iter().enumerate().any(|(place, expression)| {
+        let met = visit_relations(&expression.query, |name| {
+            let bare = relation_name(name).filter(|name| name.schema.is_none());
+            step(bare.is_none_or(|name| !names[place..].contains(&name.name)))
+        });
+        met.is_break()
+    });
+    distinct.len() == names.len() && (with.recursive || !early)
 }
 
 /// Gathers what a statement names, and stops at whatever may read anything.
 #[derive(Default)]
 struct Survey {
     relations: Vec<RelationName>,
-    dotted: HashSet<String>,
+    /// Mentions in FROM with what their columns are qualified with.
+    tables: Vec<(RelationName, String)>,
+    /// Functions in FROM, which are visited as relations too.
+    functions: Vec<RelationName>,
+    dotted: HashSet<(String, String)>,
     given: HashSet<String>,
     /// Names of common table expressions.
     expressions: HashSet<String>,
     locks: bool,
     statements: usize,
+    depth: usize,
 }
 
 impl Survey {
@@ -149,7 +173,12 @@ impl Visitor for Survey {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         self.locks |= !query.locks.is_empty();
+        self.depth += 1;
         if let Some(with) = &query.with {
+            // Further in, its names would be known in a part of the statement only.
+            if self.depth > 1 || !means_itself(with) {
+                return ControlFlow::Break(());
+            }
             for expression in &with.cte_tables {
                 self.expressions.insert(folded(&expression.alias.name));
                 self.give_alias(Some(&expression.alias));
@@ -160,6 +189,11 @@ impl Visitor for Survey {
             && query.format_clause.is_none()
             && query.pipe_operators.is_empty();
         step(plain && !matches!(*query.body, SetExpr::Table(_)))
+    }
+
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
@@ -182,14 +216,16 @@ impl Visitor for Survey {
         match factor {
             TableFactor::Table { name, alias, args, version: None, json_path: None, sample: None, .. } => {
                 self.give_alias(alias.as_ref());
+                let Some(relation) = relation_name(name) else { return ControlFlow::Break(()) };
                 if args.is_some() {
                     // A function in FROM names its own columns.
                     self.given.extend(alias.as_ref().map(|alias| folded(&alias.name)));
                     self.given.extend(pure_name(name));
-                    // It is visited as a relation of that name too.
-                    self.expressions.extend(pure_name(name));
+                    self.functions.push(relation);
                     return step(pure_name(name).is_some());
                 }
+                let alias = alias.as_ref().map_or_else(|| relation.name.clone(), |alias| folded(&alias.name));
+                self.tables.push((relation, alias));
                 ControlFlow::Continue(())
             }
             TableFactor::Derived { alias, sample: None, .. } => {
@@ -202,8 +238,10 @@ impl Visitor for Survey {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        if let Expr::CompoundIdentifier(names) = expr {
-            self.dotted.extend(names.last().map(folded));
+        if let Expr::CompoundIdentifier(names) = expr
+            && let [.., qualifier, name] = names.as_slice()
+        {
+            self.dotted.insert((folded(qualifier), folded(name)));
         }
         step(reads_nothing(expr))
     }

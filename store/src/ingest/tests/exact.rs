@@ -99,6 +99,8 @@ fn what_a_statement_cannot_have_read_does_not_count() {
     check("select * from unknown_view", change("1\t5"), false);
     check("select my_function() from accounts", change("1\t5"), false);
     check("select numbers.secrets from numbers where id = 2", change("1\t5"), false);
+    check("select 1 as secrets, numbers.secrets from numbers where id = 2", change("1\t5"), false);
+    check("select n.x from (select id as x from accounts) n", change("1\t5"), true);
     // What the old row was is not known, unless its key decides.
     let update = RowChange { op: ChangeOp::Update, ..change("1\t5") };
     check("select * from numbers where amount = 4", update.clone(), false);
