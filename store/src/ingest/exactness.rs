@@ -69,11 +69,14 @@ pub(super) struct Evidence<'a, 'b> {
     pub(super) links: &'b Links,
 }
 
+/// Histories by relation; none where the log does not hold all of it.
+type Histories = HashMap<(SourceId, Oid), Option<Rc<History>>>;
+
 /// Judges statements.
 pub(super) struct Judge<'a, 'b> {
     evidence: Evidence<'a, 'b>,
     readings: RefCell<HashMap<&'a str, Rc<Reading>>>,
-    histories: RefCell<HashMap<(SourceId, Oid), Option<Rc<History>>>>,
+    histories: RefCell<Histories>,
     streams: HashMap<SourceId, Stream>,
     temporary: HashSet<SessionId>,
     /// Commits that truncated a relation.
@@ -182,7 +185,7 @@ impl<'a, 'b> Judge<'a, 'b> {
         if touching.is_empty() {
             return Some(lower.clone());
         }
-        self.computed(bracket, &reads, touching)
+        self.computed(bracket, &reads, &touching)
     }
 
     /// Whether a transaction's one snapshot is what a statement saw: not where a relation was truncated or rewritten
@@ -212,14 +215,14 @@ impl<'a, 'b> Judge<'a, 'b> {
             let late = !snapshot.sees(commit.xid) && upper.is_none_or(|upper| upper.sees(commit.xid));
             late && commit.changes().any(|(_, change)| change.op == ChangeOp::Truncate && reads_it(change.relation))
         };
-        let truncated = self.truncating.get(&source).is_some_and(|places| places.iter().any(truncates));
+        let emptied = self.truncating.get(&source).is_some_and(|places| places.iter().any(truncates));
         let altered = match &reads {
             Reads::Anything => true,
             Reads::These(reads) => {
                 reads.iter().any(|read| self.evidence.relations.described_between(source, read.oid, began, late))
             }
         };
-        !truncated && !altered
+        !emptied && !altered
     }
 
     fn own(&self, statement: &Statement) -> Option<Xid> {
@@ -241,7 +244,7 @@ impl<'a, 'b> Judge<'a, 'b> {
         let relations = self.evidence.relations;
         let mut oids: Vec<Oid> = Vec::new();
         for name in &names.read {
-            let named = relations.in_any_schema(source, name);
+            let meant = relations.in_any_schema(source, name);
             let plain = |oid: &Oid| {
                 relations.is_complete(source, *oid)
                     && relations.latest(source, *oid).is_some_and(|found| {
@@ -249,10 +252,10 @@ impl<'a, 'b> Judge<'a, 'b> {
                         !traits.row_security && !traits.children && !traits.shadowed
                     })
             };
-            if named.is_empty() || !named.iter().all(plain) {
+            if meant.is_empty() || !meant.iter().all(plain) {
                 return Reads::Anything;
             }
-            oids.extend(named);
+            oids.extend(meant);
         }
         if let Some(written) = &names.written {
             let written = relations.in_any_schema(source, written);
@@ -321,8 +324,8 @@ impl<'a, 'b> Judge<'a, 'b> {
         let mut tables = Vec::new();
         let mut oids = Vec::new();
         for item in &names.from {
-            let named = self.evidence.relations.in_any_schema(source, &item.relation);
-            let [oid] = named.as_slice() else { return None };
+            let meant = self.evidence.relations.in_any_schema(source, &item.relation);
+            let [oid] = meant.as_slice() else { return None };
             let relation = self.evidence.relations.latest(source, *oid)?.relation;
             let columns: Columns = (0..relation.columns.len())
                 .map(|place| (relation.columns[place].name.clone(), class_of(relation, place)))
@@ -438,7 +441,7 @@ impl<'a, 'b> Judge<'a, 'b> {
     }
 
     /// The snapshot between the bounds as of which the recorded result is what the query gives.
-    fn computed(&self, bracket: &Bracket<'a>, reads: &[Read], touching: Vec<usize>) -> Option<PgSnapshot> {
+    fn computed(&self, bracket: &Bracket<'a>, reads: &[Read], touching: &[usize]) -> Option<PgSnapshot> {
         let Bracket { statement, source, lower, upper: Upper { snapshot: upper, .. } } = *bracket;
         let reading = self.reading(statement);
         let Reading::Relations(names) = reading.as_ref() else { return None };
@@ -469,7 +472,7 @@ impl<'a, 'b> Judge<'a, 'b> {
         let xids: Vec<Xid> = touching.iter().map(|place| self.evidence.commits.at(*place).xid).collect();
         // In the order of commit, everything that became visible up to each of them.
         let mut prefixes: Vec<Vec<Xid>> = vec![Vec::new()];
-        for place in &touching {
+        for place in touching {
             prefixes.push(self.appeared_up_to(bracket, self.evidence.commits.at(*place).lsn));
         }
         let combined = (xids.len() <= MOST_COMBINED).then(|| combinations(&xids)).into_iter().flatten();
@@ -581,12 +584,12 @@ fn streams(evidence: &Evidence<'_, '_>) -> HashMap<SourceId, Stream> {
             broken: false,
         };
         for (id, identity) in evidence.identities {
-            let begun = evidence.log.transactions.get(id).and_then(|transaction| {
+            let beginning = evidence.log.transactions.get(id).and_then(|transaction| {
                 let began = evidence.log.statements_of(transaction).map(|statement| statement.started).min()?;
                 let session = evidence.log.statements_of(transaction).next()?.session;
                 (evidence.log.source_of(session) == source).then_some(began)
             });
-            let (Some(began), Certainty::Asked) = (begun, identity.certainty) else { continue };
+            let (Some(began), Certainty::Asked) = (beginning, identity.certainty) else { continue };
             if identity.commit.is_some() {
                 stream.reaches = stream.reaches.max(Some(began));
             }

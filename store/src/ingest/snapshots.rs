@@ -44,9 +44,11 @@ impl<'a> Timeline<'a> {
             asked.entry(sample.source).or_default().push((sample.asked_at, upper));
             answered.entry(sample.source).or_default().push((sample.answered_at, &sample.snapshot));
         }
-        asked.values_mut().for_each(|list| list.sort_by_key(|(at, _)| *at));
-        answered.values_mut().for_each(|list| list.sort_by_key(|(at, _)| *at));
+        for list in asked.values_mut() {
+            list.sort_by_key(|(at, _)| *at);
+        }
         for list in answered.values_mut() {
+            list.sort_by_key(|(at, _)| *at);
             let mut most: Option<&PgSnapshot> = None;
             for (_, snapshot) in list {
                 let best = most.filter(|most| sees_as_much(most, snapshot)).unwrap_or(snapshot);

@@ -54,6 +54,7 @@ struct Sight<'a> {
 }
 
 /// Between which snapshots a statement's own lies.
+#[derive(Clone, Copy)]
 struct Bounds<'a> {
     lower: &'a PgSnapshot,
     upper: Option<Upper<'a>>,
@@ -125,15 +126,14 @@ impl<'a> Known<'a, '_> {
     /// statement of its transaction that took one.
     fn around(&self, statement: &'a Statement, source: SourceId) -> Option<Bounds<'a>> {
         let transaction = self.log.transactions.get(&statement.transaction)?;
-        let (from, until) = match transaction.finished.as_ref()?.isolation {
-            Isolation::ReadCommitted => (statement.started, statement.finished),
-            _ => {
-                let none = SnapshotRecord::Unknown(SnapshotUnknown::TakesNone);
-                let mut takers = self.log.statements_of(transaction).filter(|other| other.snapshot != none);
-                let first = takers.next()?;
-                let succeeded = std::iter::once(first).chain(takers).find(|other| other.error.is_none())?;
-                (first.started, succeeded.finished)
-            }
+        let (from, until) = if transaction.finished.as_ref()?.isolation == Isolation::ReadCommitted {
+            (statement.started, statement.finished)
+        } else {
+            let none = SnapshotRecord::Unknown(SnapshotUnknown::TakesNone);
+            let mut takers = self.log.statements_of(transaction).filter(|other| other.snapshot != none);
+            let first = takers.next()?;
+            let succeeded = std::iter::once(first).chain(takers).find(|other| other.error.is_none())?;
+            (first.started, succeeded.finished)
         };
         let lower = self.timeline.taken_before(source, from)?;
         Some(Bounds { lower, upper: self.timeline.after(source, until) })

@@ -198,7 +198,11 @@ fn indexed(rows: &[Row], column: usize) -> Result<HashMap<String, Vec<&Row>>, No
     Ok(index)
 }
 
+/// A result row with what it is ordered by.
 type Sorted = (Printed, Vec<Value>);
+
+/// The values of a group's keys, and its rows.
+type Group<'a> = (Vec<Value>, Vec<Vec<Option<&'a [Value]>>>);
 
 fn each_row(plan: &Plan, nodes: &[Node], rows: &[Vec<Option<Row>>]) -> Result<Vec<Sorted>, NotKnown> {
     let order: &[(Node, bool)] = plan.cut.as_ref().map_or(&[], |cut| &cut.order);
@@ -212,7 +216,7 @@ fn each_row(plan: &Plan, nodes: &[Node], rows: &[Vec<Option<Row>>]) -> Result<Ve
 }
 
 fn groups(keys: &[Node], items: &[Item], rows: &[Vec<Option<Row>>]) -> Result<Vec<Sorted>, NotKnown> {
-    let mut groups: BTreeMap<Printed, (Vec<Value>, Vec<Vec<Option<&[Value]>>>)> = BTreeMap::new();
+    let mut groups: BTreeMap<Printed, Group<'_>> = BTreeMap::new();
     if keys.is_empty() {
         groups.insert(Vec::new(), (Vec::new(), Vec::new()));
     }
@@ -249,13 +253,14 @@ fn cut(cut: Option<&Cut>, mut rows: Vec<Sorted>) -> Result<Vec<Printed>, NotKnow
                 // NULL counts as larger than everything else.
                 (Value::Null, _) => Ordering::Greater,
                 (_, Value::Null) => Ordering::Less,
-                (left, right) => match left.compare(right) {
-                    Some(Comparison::Ordered(order)) => order,
-                    _ => {
+                (left, right) => {
+                    if let Some(Comparison::Ordered(order)) = left.compare(right) {
+                        order
+                    } else {
                         unclear = true;
                         Ordering::Equal
                     }
-                },
+                }
             };
             let order = if descending { order.reverse() } else { order };
             if order != Ordering::Equal {

@@ -253,8 +253,9 @@ impl Scope<'_> {
         };
         let fits = match (&value, class) {
             (Value::Number(number), Class::Number) => number.is_integer(),
-            (Value::Null, _) | (Value::Bool(_), Class::Bool) => true,
-            (Value::Text(_), Class::Text | Class::Uuid | Class::Date) => true,
+            (Value::Null, _)
+            | (Value::Bool(_), Class::Bool)
+            | (Value::Text(_), Class::Text | Class::Uuid | Class::Date) => true,
             _ => false,
         };
         fits.then_some(Node::Constant(value))

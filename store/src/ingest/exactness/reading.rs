@@ -232,6 +232,11 @@ impl Visitor for Survey {
                 self.give_alias(alias.as_ref());
                 ControlFlow::Continue(())
             }
+            TableFactor::UNNEST { alias, .. } => {
+                self.give_alias(alias.as_ref());
+                self.given.extend(alias.as_ref().map(|alias| folded(&alias.name)));
+                ControlFlow::Continue(())
+            }
             TableFactor::NestedJoin { alias: None, .. } => ControlFlow::Continue(()),
             _ => ControlFlow::Break(()),
         }
