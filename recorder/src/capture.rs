@@ -33,6 +33,7 @@ mod assembler;
 mod base_copy;
 mod catalogue;
 mod connection;
+pub mod doctor;
 mod error;
 pub(crate) mod fuzzing;
 mod membership;

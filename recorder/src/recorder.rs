@@ -12,7 +12,7 @@ mod config;
 mod database_url;
 mod encryption;
 mod open_files;
-mod preflight;
+pub(crate) mod preflight;
 mod progress;
 mod run;
 mod signals;

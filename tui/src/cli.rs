@@ -4,6 +4,7 @@ mod args;
 mod ca;
 mod config;
 mod demo;
+mod doctor;
 mod export;
 mod failure;
 mod list;
@@ -59,6 +60,7 @@ fn run(layered: Layered) -> anyhow::Result<Outcome> {
             config::print(&settings, file.as_ref(), options.output, &mut out)?;
             Outcome::Done
         }
+        Command::Doctor(options) => doctor::run(options, &mut out)?,
         Command::Tui(options) => maintain::tui(&options, &mut out)?,
         Command::Ls(options) => list::run(&options, &mut out)?,
         Command::Show(options) => show::run(&options, &mut out)?,

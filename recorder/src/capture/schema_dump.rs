@@ -204,7 +204,7 @@ fn system_roots() -> String {
 
 /// The oldest `pg_dump` that can dump a server of major version `major`, in the given directory or else in PATH and the
 /// usual places. Blocks: it asks each for its version.
-fn find_pg_dump(bin: Option<&Path>, major: u32) -> Option<PathBuf> {
+pub(super) fn find_pg_dump(bin: Option<&Path>, major: u32) -> Option<PathBuf> {
     let candidates = match bin {
         Some(directory) => vec![directory.join("pg_dump")],
         None => usual_places(),

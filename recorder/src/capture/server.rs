@@ -18,6 +18,9 @@ const REPEATED: &str = "'lc_collate', 'lc_ctype', 'lc_messages', 'lc_monetary', 
     'max_prepared_transactions', 'session_preload_libraries', 'shared_preload_libraries', 'local_preload_libraries', \
     'block_size', 'data_checksums'";
 
+/// Oldest version whose changes can be captured.
+const OLDEST_VERSION: u32 = 140_000;
+
 fn failed(attempt: &'static str) -> impl Fn(tokio_postgres::Error) -> CaptureError {
     move |source| CaptureError::Query { attempt, source }
 }
@@ -46,12 +49,19 @@ pub(super) async fn facts(client: &Client) -> Result<PostgresSource, CaptureErro
         })
     };
     let mut source = get().map_err(&query)?;
-    source.system_identifier = match client.query_one("SELECT system_identifier FROM pg_control_system()", &[]).await {
-        Ok(row) => row.try_get::<_, i64>(0).ok().map(|identifier| identifier as u64),
-        Err(_) => None,
-    };
+    source.system_identifier = system_identifier(client).await;
     source.settings = settings(client).await?;
     Ok(source)
+}
+
+/// What names the cluster, where the role may read it. Asked for only then: a refusal would fail an open block.
+async fn system_identifier(client: &Client) -> Option<u64> {
+    let may = client.query_one("SELECT has_function_privilege('pg_control_system()', 'EXECUTE')", &[]).await.ok()?;
+    if !may.try_get::<_, bool>(0).ok()? {
+        return None;
+    }
+    let row = client.query_one("SELECT system_identifier FROM pg_control_system()", &[]).await.ok()?;
+    row.try_get::<_, i64>(0).ok().map(|identifier| identifier as u64)
 }
 
 /// Settings worth repeating, each as it holds for this database: its own, else the server's. Those of roles come with
@@ -84,17 +94,27 @@ async fn settings(client: &Client) -> Result<Vec<(String, String)>, CaptureError
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, _>>().map_err(query)
 }
 
-/// Checks everything that would keep change capture from working, or change capture from being harmless.
-pub(super) async fn check(client: &Client, facts: &PostgresSource) -> Result<(), CaptureError> {
-    if facts.version_number < 140_000 {
-        return Err(Obstacle::Version(facts.version_number).into());
-    }
-    if facts.in_recovery {
-        return Err(Obstacle::Standby.into());
-    }
-    if facts.wal_level != "logical" {
-        return Err(Obstacle::WalLevel(facts.wal_level.clone()).into());
-    }
+/// What a server lets a role do, as far as change capture needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Abilities {
+    pub(super) role: String,
+    /// Whether it may open replication connections.
+    pub(super) replicates: bool,
+    /// Whether it may create publications in the database.
+    pub(super) creates: bool,
+    /// `max_replication_slots`, and how many are in use.
+    pub(super) slots: i64,
+    pub(super) slots_used: i64,
+    /// `max_wal_senders`, and how many are in use.
+    pub(super) senders: i64,
+    pub(super) senders_used: i64,
+    /// `synchronous_standby_names`.
+    pub(super) synchronous_standbys: String,
+}
+
+/// Reads what change capture needs to know of the role and the server's limits.
+pub(super) async fn abilities(client: &Client) -> Result<Abilities, CaptureError> {
+    let attempt = failed("check whether changes can be captured");
     let row = client
         .query_one(
             "SELECT current_user::text, rolsuper OR rolreplication,
@@ -106,27 +126,45 @@ pub(super) async fn check(client: &Client, facts: &PostgresSource) -> Result<(),
             &[],
         )
         .await
-        .map_err(failed("check whether changes can be captured"))?;
-    let obstacle = || -> Result<Option<Obstacle>, tokio_postgres::Error> {
-        let role: String = row.try_get(0)?;
-        let (slots, slots_used): (i64, i64) = (row.try_get(3)?, row.try_get(4)?);
-        let (senders, senders_used): (i64, i64) = (row.try_get(5)?, row.try_get(6)?);
-        let standbys: String = row.try_get(7)?;
-        Ok(if !row.try_get::<_, bool>(1)? {
-            Some(Obstacle::Replication(role))
-        } else if !row.try_get::<_, bool>(2)? {
-            Some(Obstacle::CreatePublication { role, database: facts.database.clone() })
-        } else if slots_used >= slots {
-            Some(Obstacle::NoFreeSlot(slots))
-        } else if senders_used >= senders {
-            Some(Obstacle::NoFreeWalSender(senders))
-        } else if names_standby(&standbys, APPLICATION_NAME) {
-            Some(Obstacle::SynchronousStandby(standbys))
-        } else {
-            None
+        .map_err(&attempt)?;
+    let get = || -> Result<Abilities, tokio_postgres::Error> {
+        Ok(Abilities {
+            role: row.try_get(0)?,
+            replicates: row.try_get(1)?,
+            creates: row.try_get(2)?,
+            slots: row.try_get(3)?,
+            slots_used: row.try_get(4)?,
+            senders: row.try_get(5)?,
+            senders_used: row.try_get(6)?,
+            synchronous_standbys: row.try_get(7)?,
         })
     };
-    match obstacle().map_err(failed("check whether changes can be captured"))? {
+    get().map_err(attempt)
+}
+
+/// Everything that would keep change capture from working, or from being harmless, the gravest first. Pure. With
+/// `has_slot` no new slot is needed.
+pub(super) fn obstacles(facts: &PostgresSource, abilities: &Abilities, has_slot: bool) -> Vec<Obstacle> {
+    let Abilities { role, replicates, creates, slots, slots_used, senders, senders_used, synchronous_standbys } =
+        abilities;
+    let checks = [
+        (facts.version_number < OLDEST_VERSION).then_some(Obstacle::Version(facts.version_number)),
+        facts.in_recovery.then_some(Obstacle::Standby),
+        (facts.wal_level != "logical").then(|| Obstacle::WalLevel(facts.wal_level.clone())),
+        (!replicates).then(|| Obstacle::Replication(role.clone())),
+        (!creates).then(|| Obstacle::CreatePublication { role: role.clone(), database: facts.database.clone() }),
+        (!has_slot && slots_used >= slots).then_some(Obstacle::NoFreeSlot(*slots)),
+        (senders_used >= senders).then_some(Obstacle::NoFreeWalSender(*senders)),
+        names_standby(synchronous_standbys, APPLICATION_NAME)
+            .then(|| Obstacle::SynchronousStandby(synchronous_standbys.clone())),
+    ];
+    checks.into_iter().flatten().collect()
+}
+
+/// Checks everything that would keep change capture from working, or from being harmless.
+pub(super) async fn check(client: &Client, facts: &PostgresSource) -> Result<(), CaptureError> {
+    let abilities = abilities(client).await?;
+    match obstacles(facts, &abilities, false).into_iter().next() {
         Some(obstacle) => Err(obstacle.into()),
         None => Ok(()),
     }

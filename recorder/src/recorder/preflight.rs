@@ -31,7 +31,7 @@ pub(super) async fn check(config: &RecorderConfig) -> Result<(), RecorderError> 
 }
 
 /// The database with its connections secured as URL and environment say.
-pub(super) fn database(url: &DatabaseUrl) -> Result<Database, RecorderError> {
+pub(crate) fn database(url: &DatabaseUrl) -> Result<Database, RecorderError> {
     url.database(|name| std::env::var(name).ok())
         .map_err(|source| RecorderError::PgTls { subject: url.describe(), source })
 }
@@ -56,7 +56,7 @@ async fn check_database(url: &DatabaseUrl, limit: Duration) -> Result<(), Record
 }
 
 /// The driver's error in one line: its own text only names the kind, the cause says what happened.
-fn refusal(url: &DatabaseUrl, error: ConnectError) -> RecorderError {
+pub(crate) fn refusal(url: &DatabaseUrl, error: ConnectError) -> RecorderError {
     let database = url.describe();
     let (reason, refused_by_server) = match &error {
         ConnectError::Io(error) => (error.to_string(), false),

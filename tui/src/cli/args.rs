@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Record(Box<RecordOptions>),
     /// Show the configuration in effect: each option of record, and where its value comes from
     Config(ConfigOptions),
+    /// Say what stands in the way of a full recording on a server, and what mends it; changes nothing
+    Doctor(DoctorOptions),
     /// Browse a trace in the terminal
     Tui(TuiOptions),
     /// List requests, transactions, statements, external calls, row changes, relations or gaps
@@ -142,6 +144,22 @@ pub(crate) enum SnapshotMode {
 #[derive(Debug, Args)]
 pub(crate) struct ConfigOptions {
     /// How to print: pretty is TOML
+    #[arg(short, long, value_name = "FORMAT", default_value = "pretty")]
+    pub(crate) output: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorOptions {
+    /// The database, as the application reaches it: postgres://USER@HOST:PORT/DATABASE
+    #[arg(value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    pub(crate) url: String,
+    /// Where the trace would be made [default: here]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Directory with PostgreSQL's programs (pg_dump)
+    #[arg(long, value_name = "DIR", env = "TXRAY_PG_BIN")]
+    pub(crate) pg_bin: Option<PathBuf>,
+    /// How to print
     #[arg(short, long, value_name = "FORMAT", default_value = "pretty")]
     pub(crate) output: OutputFormat,
 }
