@@ -12,6 +12,7 @@
 //! Pure and deterministic. Time is near linear in the number of requests and pieces of work.
 
 mod belief;
+mod frequency;
 mod routes;
 mod score;
 pub(super) mod tokens;

@@ -33,7 +33,7 @@ fn switching(idle_us: u128) -> f64 {
 
 /// For each piece of work, the belief in each of its candidates; they add up to at most 1.
 pub(super) fn beliefs(requests: &[Request], work: &[Work], owners: &[Owner], clues: &impl Clues) -> Vec<Vec<f64>> {
-    let values = score::value_scores(owners, clues);
+    let values = score::value_scores(requests.len(), owners, clues);
     let chains = chains(work);
     let mut against: Vec<Vec<f64>> = owners.iter().map(|owner| vec![0.0; owner.candidates().len()]).collect();
     let mut beliefs: Vec<Vec<f64>> = owners

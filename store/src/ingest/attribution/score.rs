@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::frequency::Frequencies;
 use super::tokens::{Strength, Tokens};
 use super::{Clues, Owner};
 
@@ -12,11 +13,9 @@ const ANSWERED_STRONG: f64 = 1.8;
 const ANSWERED_WEAK: f64 = 0.5;
 /// All values together count at most this much: they are not independent.
 const MOST_FOR: f64 = 9.0;
-/// Below this many pieces of work, how often a value occurs says nothing.
-const LEAST_SAMPLE: usize = 20;
 
 /// For each piece of work, the logarithm of evidence for each of its candidates. Empty for work whose owner is known.
-pub(super) fn value_scores(owners: &[Owner], clues: &impl Clues) -> Vec<Vec<f64>> {
+pub(super) fn value_scores(requests: usize, owners: &[Owner], clues: &impl Clues) -> Vec<Vec<f64>> {
     let mut sent: HashMap<usize, Tokens> = HashMap::new();
     let mut answered: HashMap<usize, Tokens> = HashMap::new();
     for owner in owners {
@@ -30,16 +29,10 @@ pub(super) fn value_scores(owners: &[Owner], clues: &impl Clues) -> Vec<Vec<f64>
     let open = |index: usize| matches!(&owners[index], Owner::Open(candidates) if !candidates.is_empty());
     let carried: HashMap<usize, Tokens> =
         (0..owners.len()).filter(|index| open(*index)).map(|index| (index, clues.carried(index))).collect();
-    let mut frequency: HashMap<u64, usize> = HashMap::new();
-    for value in carried.values().flat_map(Tokens::iter) {
-        *frequency.entry(value).or_default() += 1;
-    }
-    let rarity = |value: u64| {
-        if carried.len() < LEAST_SAMPLE {
-            return 1.0;
-        }
-        1.0 - frequency.get(&value).copied().unwrap_or(0) as f64 / carried.len() as f64
-    };
+    let frequencies =
+        if carried.is_empty() { Frequencies::default() } else { Frequencies::learn(requests, owners.len(), clues) };
+    let told_by = |value, strength| frequencies.evidence(value, strength, SENT_STRONG, SENT_WEAK);
+    let shown_by = |value, strength| frequencies.evidence(value, strength, ANSWERED_STRONG, ANSWERED_WEAK);
     let score = |index: usize, owner: &Owner| -> Vec<f64> {
         let (Owner::Open(candidates), Some(carried)) = (owner, carried.get(&index)) else { return Vec::new() };
         let returned = if candidates.len() > 1 { clues.returned(index) } else { Tokens::default() };
@@ -47,9 +40,9 @@ pub(super) fn value_scores(owners: &[Owner], clues: &impl Clues) -> Vec<Vec<f64>
             .iter()
             .map(|request| {
                 let (sent, answered) = (&sent[request], &answered[request]);
-                let told = weigh(carried.shared(sent), SENT_STRONG, SENT_WEAK, rarity);
-                let shown = weigh(returned.shared(answered), ANSWERED_STRONG, ANSWERED_WEAK, |_| 1.0);
-                let echoed = weigh(carried.shared(answered), ANSWERED_STRONG, ANSWERED_WEAK, rarity);
+                let told = weigh(carried.shared(sent), told_by);
+                let shown = weigh(returned.shared(answered), shown_by);
+                let echoed = weigh(carried.shared(answered), shown_by);
                 told.min(MOST_FOR) + (shown + echoed).min(MOST_FOR / 2.0)
             })
             .collect()
@@ -58,7 +51,6 @@ pub(super) fn value_scores(owners: &[Owner], clues: &impl Clues) -> Vec<Vec<f64>
 }
 
 /// A value that every candidate has counts for all of them alike, and so tells nothing.
-fn weigh(shared: impl Iterator<Item = (u64, Strength)>, strong: f64, weak: f64, rarity: impl Fn(u64) -> f64) -> f64 {
-    let weight = |strength| if strength == Strength::Strong { strong } else { weak };
-    shared.map(|(value, strength)| weight(strength) * rarity(value)).sum()
+fn weigh(shared: impl Iterator<Item = (u64, Strength)>, evidence: impl Fn(u64, Strength) -> f64) -> f64 {
+    shared.map(|(value, strength)| evidence(value, strength)).sum()
 }

@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod calibration;
+
 /// A request as tests write it: when it was in flight, what the client sent, what was answered.
 struct Asked {
     from: i64,
@@ -262,6 +264,42 @@ fn routes_leave_out_what_varies() {
     check("/users/42/orders?x=1", "GET/users/{}/orders");
     check("/v2/items/a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "GET/v2/items/{}");
     check("/products/administration-panel", "GET/products/administration-panel");
+}
+
+/// The shape of a wrong inference: the first statement of a failed payment of order 53, whose result has a status and an
+/// amount that half of all orders have, beside a request for order 48 that answers with just those.
+#[test]
+fn what_is_common_in_the_log_does_not_outweigh_a_rare_number() {
+    const COMMON: &[&str] = &["open", "0.1900"];
+    let before = |number: i64| Asked { answered: COMMON, ..asked(number * 100, number * 100 + 50, &[]) };
+    let mut requests: Vec<Asked> = (0..40).map(before).collect();
+    let work_before = |number: i64| Done { returned: COMMON, ..done(3, number * 100 + 10, number * 100 + 20, &[]) };
+    let mut work: Vec<Done> = (0..40).map(work_before).collect();
+    requests.push(asked(10_000, 10_100, &["53"]));
+    requests.push(Asked { answered: &["48", "open", "0.1900"], ..asked(10_000, 10_100, &["48"]) });
+    work.push(Done { returned: &["53", "open", "0.1900"], ..done(1, 10_010, 10_020, &["53"]) });
+    let found = run(&requests, &work);
+    let last = found.last().expect("one");
+    assert_eq!(last.request, Some(RequestId(41)), "{last:?}");
+    assert!(last.confidence > 0.7, "{last:?}");
+    // With nothing known of what is common, the long values would decide.
+    let alone = run(&requests[40..], &work[40..]);
+    assert_eq!(alone[0].request, Some(RequestId(2)), "{alone:?}");
+}
+
+/// A number that every request carries is as good as none.
+#[test]
+fn a_number_that_all_carry_decides_nothing() {
+    let before = |number: i64| asked(number * 100, number * 100 + 50, &["7"]);
+    let mut requests: Vec<Asked> = (0..40).map(before).collect();
+    let work_before = |number: i64| done(3, number * 100 + 10, number * 100 + 20, &["7"]);
+    let mut work: Vec<Done> = (0..40).map(work_before).collect();
+    requests.push(asked(10_000, 10_100, &["7", "11"]));
+    requests.push(asked(10_000, 10_100, &["12"]));
+    work.push(done(1, 10_010, 10_020, &["7"]));
+    let last = run(&requests, &work).pop().expect("one");
+    let confidences: Vec<f64> = last.candidates.iter().map(|candidate| candidate.confidence).collect();
+    assert!(confidences[0] - confidences[1] < 0.1, "{confidences:?}");
 }
 
 proptest! {
