@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use txray_store::event::PostgresSource;
+use txray_store::event::{PostgresSource, RelationTraits};
 use txray_store::ids::Oid;
 
 use super::super::catalogue::{Key, Relation};
@@ -66,6 +66,7 @@ fn table(name: &str) -> Table {
         readable: true,
         key: Some(Key { index: Oid(20_001), columns: vec![1], pageable: true }),
         columns: Vec::new(),
+        traits: RelationTraits::default(),
     };
     Table { relation, owner: "shop_owner".to_owned(), hides_rows: false, candidate_index: None, has_primary_key: true }
 }
