@@ -7,6 +7,7 @@
 
 mod behaviour;
 mod catalogue;
+mod certificate;
 mod comparison;
 mod recorder;
 mod servers;

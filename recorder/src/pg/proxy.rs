@@ -11,6 +11,7 @@ mod relay;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use txray_store::ids::SourceId;
@@ -174,9 +175,13 @@ async fn serve(client: Client, shared: Arc<Shared>, shutdown: CancellationToken)
         // Silent: there is nothing to record.
         Err(_) => return,
     };
-    let client = Client { stream, peer, origin };
+    let mut client = Client { stream, peer, origin };
     match wish {
-        Opening::Cancel { key, packet } => cancel::forward(&shared, &key, &packet).await,
+        Opening::Cancel { key, packet } => {
+            cancel::forward(&shared, &key, &packet).await;
+            // With TLS, libpq from 17 on takes an end without a farewell for a failed cancel.
+            let _ = client.stream.shutdown().await;
+        }
         Opening::Closed => {}
         Opening::Session { startup, packet } => relay::serve(client, Some(startup), &packet, shared, shutdown).await,
         Opening::Unknown { packet } => relay::serve(client, None, &packet, shared, shutdown).await,

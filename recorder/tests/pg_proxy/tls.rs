@@ -250,7 +250,9 @@ async fn channel_binding_fails_clearly_unless_both_sides_show_one_certificate() 
     let server = Secured::start(&["localhost"], "host all all all scram-sha-256");
     let sql = "create role app login password 'secret'";
     server.server.direct().await.batch_execute(sql).await.expect("a role");
-    let own = Authority::new("the recorder's authority").issue(&["localhost"], "recorder");
+    // its files go with it
+    let authority = Authority::new("the recorder's authority");
+    let own = authority.issue(&["localhost"], "recorder");
     let run = async |proxy: &Proxy, parameters: &str| {
         let address = at(proxy, "").replace("user=postgres", "user=app password=secret");
         psql(&server.server, &format!("{address} {parameters}"), "select 'through'").await
@@ -349,4 +351,19 @@ async fn clients_may_begin_with_tls_when_they_name_the_protocol() {
     let mut stream = direct(&proxy, server.authority.root(), &[]).await.expect("a handshake");
     let mut rest = Vec::new();
     assert!(matches!(stream.read_to_end(&mut rest).await, Ok(0) | Err(_)), "{rest:?}");
+}
+
+/// libpq from 17 on reports a cancel as failed when its connection breaks off instead of ending.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_request_over_tls_ends_in_good_order() {
+    let server = Secured::start(&["localhost"], "host all all all trust");
+    let proxy = server.proxy("sslmode=require", Some(&server.files)).await;
+    let mut stream = direct(&proxy, server.authority.root(), &[b"postgresql"]).await.expect("a handshake");
+    let mut packet = vec![0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e];
+    packet.extend_from_slice(&[0x7f, 0, 0, 1, 0, 0, 0, 1]);
+    stream.write_all(&packet).await.expect("written");
+    let mut rest = Vec::new();
+    // Without close_notify this is an error: unexpected end of file.
+    stream.read_to_end(&mut rest).await.expect("a farewell of TLS");
+    assert!(rest.is_empty(), "{rest:?}");
 }

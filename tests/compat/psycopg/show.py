@@ -1,6 +1,11 @@
 """What the scripts of this client share: a connection from the environment, and printing of rows and errors."""
 
+import logging
+
 import psycopg
+
+# what the library logs of an error that it ignores depends on which came first, the error or the end of a block
+logging.disable(logging.CRITICAL)
 
 
 def connect(**options):

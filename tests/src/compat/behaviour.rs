@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::Cell;
-use super::catalogue::Behaviour;
+use super::catalogue::{Behaviour, Connection};
 use super::comparison::{Left, keep};
 use super::recorder::{Recorder, recorded};
 use super::servers::{PASSWORD, Programs, ROLE, ServerPair, both};
@@ -33,34 +33,52 @@ pub(super) struct Place<'a> {
 
 /// Runs a behaviour directly and through the recorder, and judges.
 pub(super) fn check(client: &str, behaviour: &Behaviour, place: &Place<'_>) -> anyhow::Result<Cell> {
+    let over_tls = behaviour.connection == Connection::Tls;
+    if over_tls && !place.pair.has_tls {
+        return Ok(Cell::Skipped("this server was built without TLS".to_owned()));
+    }
     let database = format!("{client}_{}", behaviour.name.replace('-', "_"));
     std::fs::create_dir_all(place.work)?;
     place.pair.create(&database)?;
-    let trace = place.work.join("trace.txray");
-    let url = place.pair.recorded.url(&database)?;
-    let recorder = Recorder::start(&url, place.pair.programs.directory(), &trace)?;
-    let ports = (place.pair.direct.port(), recorder.port);
-    let sides = both(|recorded| {
-        let port = if recorded { ports.1 } else { ports.0 };
-        let mut left = run_side(behaviour, place, &database, recorded, port)?;
-        left.normalize(port, &behaviour.unequal);
-        Ok(left)
-    });
-    std::fs::write(place.work.join("recorder.log"), recorder.finish()?)?;
+    if over_tls {
+        place.pair.offer_tls(true)?;
+    }
+    let sides = run_sides(behaviour, place, &database);
+    if over_tls {
+        place.pair.offer_tls(false)?;
+    }
     let (mut direct, mut through) = sides?;
     if behaviour.database_differs.is_none() {
         let (a, b) = place.pair.on_both(|server| server.dump(&database))?;
         direct.put("database", a);
         through.put("database", b);
     }
-    place.pair.drop(&database)?;
-    let cell = judge(behaviour, &direct, &through, &trace)?;
+    let cell = judge(behaviour, &direct, &through, &place.work.join("trace.txray"))?;
     if place.keep || matches!(cell, Cell::Differs(_)) {
         keep(&direct, &through, place.work)?;
     } else {
         std::fs::remove_dir_all(place.work)?;
     }
+    place.pair.drop(&database)?;
     Ok(cell)
+}
+
+/// Runs it on both sides at the same time: what the direct one left, then what the recorded one left.
+fn run_sides(behaviour: &Behaviour, place: &Place<'_>, database: &str) -> anyhow::Result<(Left, Left)> {
+    let recorder = Recorder::start(place.pair, database, behaviour.connection, place.work)?;
+    let server = &place.pair.direct;
+    let direct = match behaviour.connection {
+        Connection::Unix => (server.socket_directory().display().to_string(), server.port()),
+        Connection::Plain | Connection::Tls => ("127.0.0.1".to_owned(), server.port()),
+    };
+    let sides = both(|recorded| {
+        let endpoint = if recorded { &recorder.endpoint } else { &direct };
+        let mut left = run_side(behaviour, place, database, recorded, endpoint)?;
+        left.normalize(endpoint, &behaviour.unequal);
+        Ok(left)
+    });
+    std::fs::write(place.work.join("recorder.log"), recorder.finish()?)?;
+    sides
 }
 
 fn judge(behaviour: &Behaviour, direct: &Left, through: &Left, trace: &Path) -> anyhow::Result<Cell> {
@@ -91,7 +109,7 @@ fn run_side(
     place: &Place<'_>,
     database: &str,
     recorded: bool,
-    port: u16,
+    endpoint: &(String, u16),
 ) -> anyhow::Result<Left> {
     let side = place.work.join(if recorded { "recorded" } else { "direct" });
     let files = side.join("files");
@@ -105,7 +123,10 @@ fn run_side(
         .stdout(File::create(&stdout)?)
         .stderr(File::create(&stderr)?)
         .process_group(0);
-    environment(&mut command, place, database, port)?;
+    environment(&mut command, place, database, endpoint)?;
+    if behaviour.connection == Connection::Tls {
+        command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", place.pair.certificate.root());
+    }
     let exit = run_to_end(&mut command, Duration::from_secs(behaviour.timeout_s))?;
     let mut left = Left::default();
     left.put("exit", exit);
@@ -116,7 +137,12 @@ fn run_side(
 }
 
 /// The connection as libpq's variables and as a URL; nothing of the caller's own.
-fn environment(command: &mut Command, place: &Place<'_>, database: &str, port: u16) -> anyhow::Result<()> {
+fn environment(
+    command: &mut Command,
+    place: &Place<'_>,
+    database: &str,
+    (host, port): &(String, u16),
+) -> anyhow::Result<()> {
     let programs = place.pair.programs.directory();
     let path = std::env::var("PATH").unwrap_or_default();
     let password = PASSWORD.replace(' ', "%20");
@@ -130,7 +156,7 @@ fn environment(command: &mut Command, place: &Place<'_>, database: &str, port: u
         .env("PATH", format!("{}:{path}", programs.display()))
         .env("HERE", place.scripts)
         .env("NEWEST_BIN", place.newest.map_or(programs, Programs::directory))
-        .env("PGHOST", "127.0.0.1")
+        .env("PGHOST", host)
         .env("PGPORT", port.to_string())
         .env("PGUSER", ROLE)
         .env("PGPASSWORD", PASSWORD)

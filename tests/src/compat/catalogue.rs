@@ -42,6 +42,9 @@ pub(super) struct Behaviour {
     /// Streams of replication are passed through, noted by a gap, and not decoded.
     #[serde(default)]
     pub(super) replication: bool,
+    /// How the client connects, and the recorder to the server.
+    #[serde(default)]
+    pub(super) connection: Connection,
     /// What differs from run to run by nature.
     #[serde(default)]
     pub(super) unequal: Vec<Unequal>,
@@ -52,6 +55,19 @@ pub(super) struct Behaviour {
     pub(super) skip: Vec<Skip>,
     #[serde(default = "two_minutes")]
     pub(super) timeout_s: u64,
+}
+
+/// How a client connects, directly as through the recorder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Connection {
+    /// TCP in plaintext.
+    #[default]
+    Plain,
+    /// TCP with TLS, the certificate verified on each way; recorder and server show the same one.
+    Tls,
+    /// Unix sockets.
+    Unix,
 }
 
 /// Text of output that is replaced before outputs are compared.

@@ -35,12 +35,16 @@ impl Left {
         Ok(())
     }
 
-    /// Replaces what is unequal by nature, such as the port that the run connected to where messages name it.
-    pub(super) fn normalize(&mut self, port: u16, unequal: &[Unequal]) {
+    /// Replaces what is unequal by nature, such as the host and port that the run connected to where messages name it.
+    pub(super) fn normalize(&mut self, (host, port): &(String, u16), unequal: &[Unequal]) {
         let port =
             regex::bytes::Regex::new(&format!(r#"(?i)(\bport"? *[=:|]? *"?|:){port}\b"#)).expect("a valid pattern");
         for content in self.0.values_mut() {
             let mut text = port.replace_all(content, &b"${1}PORT"[..]).into_owned();
+            if host.starts_with('/') {
+                let host = regex::bytes::Regex::new(&regex::escape(host)).expect("escaped text is a pattern");
+                text = host.replace_all(&text, &b"HOST"[..]).into_owned();
+            }
             for rule in unequal {
                 text = rule.pattern.replace_all(&text, rule.with.as_bytes()).into_owned();
             }
@@ -120,11 +124,12 @@ mod tests {
     fn only_what_is_listed_is_made_equal() {
         let mut direct = left(&[("stdout", "PID 12 at port 5000, 127.0.0.1:5000, 5000 rows")]);
         let mut recorded = left(&[("stdout", "PID 9 at port 6000, 127.0.0.1:6000, 5000 rows")]);
-        direct.normalize(5000, &[]);
-        recorded.normalize(6000, &[]);
+        let (direct_end, recorded_end) = (("127.0.0.1".to_owned(), 5000), ("127.0.0.1".to_owned(), 6000));
+        direct.normalize(&direct_end, &[]);
+        recorded.normalize(&recorded_end, &[]);
         assert_eq!(direct.differences(&recorded), ["stdout"]);
-        direct.normalize(5000, &[unequal(r"PID \d+", "PID N")]);
-        recorded.normalize(6000, &[unequal(r"PID \d+", "PID N")]);
+        direct.normalize(&direct_end, &[unequal(r"PID \d+", "PID N")]);
+        recorded.normalize(&recorded_end, &[unequal(r"PID \d+", "PID N")]);
         assert_eq!(direct, left(&[("stdout", "PID N at port PORT, 127.0.0.1:PORT, 5000 rows")]));
         assert_eq!(direct, recorded);
     }

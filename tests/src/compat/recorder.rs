@@ -7,32 +7,62 @@ use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::catalogue::Behaviour;
+use super::catalogue::{Behaviour, Connection};
+use super::servers::ServerPair;
 use crate::program::{Program, binary, txray};
 
 /// A recorder that runs.
 pub(super) struct Recorder {
     program: Program,
-    /// Where it listens.
-    pub(super) port: u16,
+    /// Where it listens: PGHOST and PGPORT.
+    pub(super) endpoint: (String, u16),
 }
 
 impl Recorder {
-    /// Starts it and waits until it records.
-    pub(super) fn start(url: &str, pg_bin: &Path, trace: &Path) -> anyhow::Result<Self> {
-        let mut program = Program::start(
-            "txray record",
-            Command::new(binary("txray")?)
-                .args(["record", "--pg", &format!("127.0.0.1:0={url}"), "--out"])
-                .arg(trace)
-                .arg("--pg-bin")
-                .arg(pg_bin),
-        )?;
-        let line = program.wait_for_line("PostgreSQL: 127.0.0.1:")?;
+    /// Starts it before a database and waits until it records into `work/trace.txray`.
+    pub(super) fn start(
+        pair: &ServerPair,
+        database: &str,
+        connection: Connection,
+        work: &Path,
+    ) -> anyhow::Result<Self> {
+        let socket = work.join("socket");
+        std::fs::create_dir_all(&socket)?;
+        let certificate = &pair.certificate;
+        let (listen, url) = match connection {
+            Connection::Plain => {
+                ("127.0.0.1:0".to_owned(), format!("{}?sslmode=disable", pair.recorded.url(database)?))
+            }
+            Connection::Tls => {
+                let tls = format!("sslmode=verify-full&sslrootcert={}", certificate.root().display());
+                ("127.0.0.1:0".to_owned(), format!("{}?{tls}", pair.recorded.url(database)?))
+            }
+            Connection::Unix => (socket.display().to_string(), pair.recorded.socket_url(database)),
+        };
+        let mut command = Command::new(binary("txray")?);
+        command.args(["record", "--pg", &format!("{listen}={url}"), "--out", "trace.txray", "--pg-bin"]);
+        command.arg(pair.programs.directory());
+        if connection == Connection::Tls {
+            command.arg("--pg-tls-cert").arg(certificate.file()).arg("--pg-tls-key").arg(certificate.key_file());
+        }
+        // configuration of whoever runs this stays out of it
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("PG") || text.starts_with("TXRAY_") {
+                command.env_remove(name);
+            }
+        }
+        let mut program = Program::start("txray record", command.current_dir(work))?;
+        let line = program.wait_for_line("PostgreSQL: ")?;
         program.wait_for_line("recording")?;
-        let listen = line.split_whitespace().find_map(|word| word.strip_prefix("127.0.0.1:"));
-        let port = listen.and_then(|port| port.parse().ok()).with_context(|| format!("no port in: {line}"))?;
-        Ok(Recorder { program, port })
+        let endpoint = if connection == Connection::Unix {
+            (socket.display().to_string(), 5432)
+        } else {
+            let listen = line.split_whitespace().find_map(|word| word.strip_prefix("127.0.0.1:"));
+            let port = listen.and_then(|port| port.parse().ok()).with_context(|| format!("no port in: {line}"))?;
+            ("127.0.0.1".to_owned(), port)
+        };
+        Ok(Recorder { program, endpoint })
     }
 
     /// Ends it as Ctrl-C would, and gives what it said.

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use txray_replay::private_postgres::{PgBinaries, PgOptions, PrivatePostgres};
 
+use super::certificate::Certificate;
 use crate::program::{Finished, free_port, run};
 
 /// The role that clients connect as; its password goes through SCRAM.
@@ -62,13 +64,19 @@ pub(super) struct ServerPair {
     pub(super) direct: Server,
     /// Clients connect to it through the recorder.
     pub(super) recorded: Server,
+    /// What both show over TLS.
+    pub(super) certificate: Certificate,
+    /// Whether the servers were built with TLS.
+    pub(super) has_tls: bool,
 }
 
 impl ServerPair {
     /// Starts both.
     pub(super) fn start(programs: Programs) -> anyhow::Result<Self> {
-        let (direct, recorded) = both(|_| Server::start(&programs))?;
-        Ok(ServerPair { programs, direct, recorded })
+        let certificate = Certificate::make()?;
+        let (direct, recorded) = both(|_| Server::start(&programs, &certificate))?;
+        let has_tls = direct.sql("postgres", "SHOW ssl_library")?.trim() == "OpenSSL";
+        Ok(ServerPair { programs, direct, recorded, certificate, has_tls })
     }
 
     /// Makes a database of this name on both, equal to each other.
@@ -81,6 +89,25 @@ impl ServerPair {
     pub(super) fn drop(&self, database: &str) -> anyhow::Result<()> {
         let sql = format!("DROP DATABASE IF EXISTS \"{database}\" WITH (FORCE)");
         self.on_both(|server| server.sql("postgres", &sql)).map(drop)
+    }
+
+    /// Has both offer TLS or not: clients that prefer it behave differently where it is offered.
+    pub(super) fn offer_tls(&self, offered: bool) -> anyhow::Result<()> {
+        let wanted = if offered { "on" } else { "off" };
+        self.on_both(|server| {
+            server.sql("postgres", &format!("ALTER SYSTEM SET ssl = {wanted}"))?;
+            server.sql("postgres", "SELECT pg_reload_conf()")?;
+            let started = Instant::now();
+            // the server takes it up when it gets to it
+            while server.sql("postgres", "SHOW ssl")?.trim() != wanted {
+                if started.elapsed() > Duration::from_secs(30) {
+                    bail!("the server did not turn ssl {wanted}");
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            Ok(())
+        })
+        .map(drop)
     }
 
     /// Does the same on both at the same time: the direct one's result, then the recorded one's.
@@ -105,7 +132,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    fn start(programs: &Programs) -> anyhow::Result<Self> {
+    fn start(programs: &Programs, certificate: &Certificate) -> anyhow::Result<Self> {
         let mut options = PgOptions::new(programs.binaries.clone());
         options.port = Some(free_port()?);
         for (name, value) in [
@@ -120,7 +147,10 @@ impl Server {
             options = options.setting(name, value);
         }
         let server = Server { postgres: PrivatePostgres::start(options)? };
-        std::fs::write(server.postgres.directory().join("data/pg_hba.conf"), HBA)?;
+        let data = server.postgres.directory().join("data");
+        std::fs::write(data.join("pg_hba.conf"), HBA)?;
+        // where the server looks by default
+        certificate.write_for_server(&data)?;
         server.sql(
             "postgres",
             &format!(
@@ -143,9 +173,19 @@ impl Server {
         self.postgres.port()
     }
 
-    /// The superuser's URL.
+    /// The superuser's URL over TCP.
     pub(super) fn url(&self, database: &str) -> anyhow::Result<String> {
         self.postgres.url(database).context("the server listens on TCP")
+    }
+
+    /// The superuser's URL over the Unix socket.
+    pub(super) fn socket_url(&self, database: &str) -> String {
+        self.postgres.socket_url(database)
+    }
+
+    /// Directory of the Unix socket.
+    pub(super) fn socket_directory(&self) -> &Path {
+        self.postgres.socket_directory()
     }
 
     /// Runs SQL as the superuser and gives what it prints.
@@ -153,9 +193,12 @@ impl Server {
         self.psql(database, &["-c", sql])?.expect(0)
     }
 
-    /// Everything in a database, as SQL.
+    /// Everything in a database as lines of SQL, sorted: the order of rows depends on when old versions were pruned.
     pub(super) fn dump(&self, database: &str) -> anyhow::Result<String> {
-        self.program("pg_dump", &["--restrict-key=compat", database])?.expect(0)
+        let text = self.program("pg_dump", &["--restrict-key=compat", database])?.expect(0)?;
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        Ok(lines.join("\n"))
     }
 
     fn psql(&self, database: &str, arguments: &[&str]) -> anyhow::Result<Finished> {
