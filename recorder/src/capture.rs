@@ -11,7 +11,10 @@
 //!    publication that the slot does not know yet would end the stream;
 //! 3. once every transaction that was open when the slot was created has ended, the base copy, beside the stream;
 //! 4. every second, or when told of DDL, the catalogue again: new tables are published and copied, a table that lost
-//!    its identity is taken out before it can refuse the application's updates for long.
+//!    its identity is taken out before it can refuse the application's updates for long; DDL that the proxy sees coming
+//!    is waited for with the table taken out before;
+//! 5. when the stream is lost, all of it again: what happened meanwhile is a gap, and a new base copy follows. A durable
+//!    slot goes on where it was instead.
 //!
 //! The application is never held up: catalogue queries read only catalogue tables, changes of publications give up a lock
 //! after a fifth of a second, reading is done in short transactions, and the slot vanishes with its connection.
@@ -21,21 +24,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use txray_store::event::{Event, Gap, GapKind, SourceKind, SourceStarted};
+use txray_store::event::{CaptureAttached, Event, Gap, GapKind, PostgresSource, SourceKind, SourceStarted};
 use txray_store::ids::{Lsn, Oid, SourceId, Xid};
 use txray_store::sink::EventSink;
 use txray_store::time::Timestamp;
 
 mod assembler;
+mod attachment;
 mod base_copy;
 mod catalogue;
+mod completeness;
 mod connection;
+mod ddl;
 pub mod doctor;
 mod error;
+mod following;
 pub(crate) mod fuzzing;
+mod guard;
 mod membership;
 mod publication;
 mod registry;
@@ -46,13 +54,18 @@ mod sampler;
 mod schema_dump;
 mod sequences;
 mod server;
+mod slot;
 mod stream;
 mod supervisor;
 
 pub use error::{CaptureError, Obstacle};
+pub use guard::DdlNotifier;
+pub use slot::{DurableSlot, InvalidByteSize, InvalidSlotName, SlotStatus, parse_bytes};
 
 use crate::pg::demand::SnapshotDemand;
+use completeness::Completeness;
 use connection::Purpose;
+use membership::Published;
 use publication::Names;
 use registry::Registry;
 
@@ -105,6 +118,8 @@ pub struct CaptureConfig {
     pub pg_bin: Option<PathBuf>,
     /// Tells when a sample is of use, besides those taken at intervals.
     pub demand: Option<Arc<SnapshotDemand>>,
+    /// A slot that outlives the recording, in place of a temporary one.
+    pub slot: Option<DurableSlot>,
     /// Bounds.
     pub limits: CaptureLimits,
 }
@@ -118,6 +133,7 @@ impl CaptureConfig {
             listen: String::new(),
             pg_bin: None,
             demand: None,
+            slot: None,
             limits: CaptureLimits::default(),
         }
     }
@@ -156,13 +172,57 @@ struct Shared {
     base: watch::Sender<BaseState>,
     stream: watch::Sender<StreamState>,
     ddl: Notify,
+    /// DDL that is about to take identities: what it says is heard by the guard.
+    warnings: mpsc::Sender<guard::Warning>,
+    heard_warnings: Mutex<Option<mpsc::Receiver<guard::Warning>>>,
     schema_changed: Notify,
+    published: Mutex<Published>,
+    /// The server as it was when it was last attached to.
+    facts: Mutex<PostgresSource>,
+    /// When the present stream was attached.
+    attached_at: Mutex<Timestamp>,
+    completeness: Mutex<Completeness>,
+    slot: watch::Sender<Option<SlotStatus>>,
     stop: CancellationToken,
 }
 
 impl Shared {
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn published(&self) -> MutexGuard<'_, Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_published(&self) -> bool {
+        !self.published().is_empty()
+    }
+
+    fn facts(&self) -> MutexGuard<'_, PostgresSource> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn completeness(&self) -> MutexGuard<'_, Completeness> {
+        self.completeness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn attached_at(&self) -> Timestamp {
+        *self.attached_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that the stream begins, or begins again.
+    fn attached(&self, attached: CaptureAttached) {
+        *self.attached_at.lock().unwrap_or_else(PoisonError::into_inner) = attached.at;
+        self.sink.record(Event::CaptureAttached(attached));
+    }
+
+    fn note_lag(&self, lag_bytes: u64) {
+        self.slot.send_modify(|status| {
+            if let Some(status) = status {
+                status.lag_bytes = lag_bytes;
+            }
+        });
     }
 
     fn note_recent(&self, xid: Xid) {
@@ -207,7 +267,6 @@ impl Shared {
 pub struct Capture {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
-    started: Timestamp,
 }
 
 impl Capture {
@@ -230,9 +289,22 @@ impl Capture {
             upstream: connection::describe(&config.url),
             kind: SourceKind::Postgres(facts.clone()),
         }));
+        let (warnings, heard_warnings) = mpsc::channel(guard::WAITING_WARNINGS);
         let shared = Arc::new(Shared {
             registry: Mutex::new(Registry::new(config.source, sink.clone())),
-            names: Names::random(),
+            names: config.slot.as_ref().map_or_else(Names::random, |slot| Names::of_slot(slot.name())),
+            warnings,
+            heard_warnings: Mutex::new(Some(heard_warnings)),
+            published: Mutex::default(),
+            facts: Mutex::new(facts.clone()),
+            attached_at: Mutex::new(started),
+            completeness: Mutex::new(Completeness::new(started)),
+            slot: watch::Sender::new(config.slot.as_ref().map(|slot| SlotStatus {
+                name: slot.name().to_owned(),
+                resumed: false,
+                lag_bytes: 0,
+                dropped: false,
+            })),
             recent: AtomicU64::new(0),
             base: watch::Sender::new(BaseState::Copying),
             stream: watch::Sender::new(StreamState::default()),
@@ -253,7 +325,7 @@ impl Capture {
         tasks.spawn(schema_dump::run(Arc::clone(&shared), facts.version_number));
         sequences::record(&shared, &client).await;
         supervisor::attach(&shared, client, &facts, &mut tasks).await;
-        Ok(Capture { shared, tasks, started })
+        Ok(Capture { shared, tasks })
     }
 
     /// Tells capture that DDL was seen, so that it looks at the catalogue now. Never blocks.
@@ -263,7 +335,12 @@ impl Capture {
 
     /// A handle for [`Self::ddl_seen`] that outlives borrows.
     pub fn ddl_notifier(&self) -> DdlNotifier {
-        DdlNotifier { shared: Arc::clone(&self.shared) }
+        DdlNotifier::new(Arc::clone(&self.shared))
+    }
+
+    /// How the durable slot stands; none when there is none.
+    pub fn slot_status(&self) -> Option<SlotStatus> {
+        self.shared.slot.borrow().clone()
     }
 
     /// Whether changes are being streamed at present.
@@ -281,27 +358,16 @@ impl Capture {
     }
 
     /// Ends the capture: waits until every commit made before this call is in the trace, reads the sequences, drops the
-    /// publications. Takes about as long as `deadline` at most; what could not be had by then is a gap.
-    pub async fn stop(mut self, deadline: Duration) {
-        supervisor::detach(&self.shared, self.started, deadline).await;
+    /// publications; of a durable slot, how it was left. Takes about as long as `deadline` at most; what could not be had by
+    /// then is a gap.
+    pub async fn stop(mut self, deadline: Duration) -> Option<SlotStatus> {
+        supervisor::detach(&self.shared, deadline).await;
         self.shared.stop.cancel();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(deadline, ended).await.is_err() {
             self.tasks.abort_all();
         }
         supervisor::clean_up(&self.shared).await;
-    }
-}
-
-/// Tells a [`Capture`] of DDL from elsewhere.
-#[derive(Clone)]
-pub struct DdlNotifier {
-    shared: Arc<Shared>,
-}
-
-impl DdlNotifier {
-    /// DDL was seen: look at the catalogue now. Never blocks.
-    pub fn notify(&self) {
-        self.shared.ddl_seen();
+        self.slot_status()
     }
 }

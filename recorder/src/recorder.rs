@@ -124,12 +124,13 @@ impl Recorder {
     /// Ends the recording in order: the proxies let what is under way end, change capture catches up, the trace is completed.
     pub async fn stop(mut self) -> Result<RecordSummary, RecorderError> {
         self.proxies.stop(&self.hurry).await;
-        self.borders.stop_captures(self.config.limits.capture_stop).await;
+        let slots = self.borders.stop_captures(self.config.limits.capture_stop).await;
         self.config.tell(Progress::Sealing);
         let config = self.config;
         let recording = self.recording;
         let finished = tokio::task::spawn_blocking(move || finish(&config, recording)).await;
-        finished.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        let finished = finished.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        finished.map(|summary| RecordSummary { slots, ..summary })
     }
 }
 
@@ -147,6 +148,7 @@ fn finish(config: &RecorderConfig, recording: Recording) -> Result<RecordSummary
         counts,
         unsealed: finished.unsealed.map(|error| error.to_string()),
         application: None,
+        slots: Vec::new(),
     })
 }
 

@@ -8,6 +8,8 @@ mod certificates;
 mod fold;
 #[path = "capture/harness.rs"]
 mod harness;
+#[path = "capture/reconnect.rs"]
+mod reconnect;
 #[path = "capture/restore.rs"]
 mod restore;
 #[path = "capture/safety.rs"]
@@ -18,3 +20,5 @@ mod schema;
 mod stream;
 #[path = "capture/tls.rs"]
 mod tls;
+#[path = "capture/traced.rs"]
+mod traced;

@@ -208,7 +208,8 @@ fn state_at(reader: &Reader, source: SourceId, at: Timestamp) -> Result<VisibleS
     let reading = |source| ReplayError::Trace { what: "its commits", source };
     let range = CommitRange { until: Some(at), ..CommitRange::default() };
     let last = reader.commits(source, &range).map_err(reading)?.last().map(|commit| commit.commit_lsn);
-    let base = reader.base_copy(source).map_err(reading)?.map(|base| base.lsn);
-    let lsn = last.max(base).unwrap_or(Lsn(0));
-    Ok(VisibleSet::Prefix { lsn, inclusive: true })
+    let state = |lsn: Option<Lsn>| VisibleSet::Prefix { lsn: lsn.unwrap_or(Lsn(0)), inclusive: true };
+    let base = reader.base_of(source, &state(last), at).map_err(reading)?;
+    let first = reader.base_copy(source).map_err(reading)?;
+    Ok(state(last.max(base.or(first).map(|base| base.lsn))))
 }

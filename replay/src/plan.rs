@@ -92,9 +92,12 @@ impl Plan {
             notes.push("no statement has a snapshot: the state at the request's start by wall time is used".to_owned());
         }
         let start = match first {
-            Some(snapshot) => {
-                VisibleSet::Snapshot { snapshot: snapshot.clone(), also: BTreeSet::new(), except: own.clone() }
-            }
+            Some(snapshot) => VisibleSet::Snapshot {
+                snapshot: snapshot.clone(),
+                also: BTreeSet::new(),
+                except: own.clone(),
+                before: None,
+            },
             None => fallback,
         };
         let others = Others::new(recorded, &own, &start);

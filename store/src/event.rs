@@ -15,8 +15,8 @@ mod session;
 use serde::{Deserialize, Serialize};
 
 pub use self::capture::{
-    BaseCompleted, BaseRows, ChangeOp, CommitSeen, RelationColumn, RelationDescribed, RelationTraits, RowChange,
-    RowChanges, RowText, SchemaDumped, SchemaFlavour, SequenceValue, SequenceValues, Tracking,
+    BaseCompleted, BaseRows, CaptureAttached, ChangeOp, CommitSeen, RelationColumn, RelationDescribed, RelationTraits,
+    RowChange, RowChanges, RowText, SchemaDumped, SchemaFlavour, SequenceValue, SequenceValues, Tracking,
 };
 pub use self::http::{Body, ExternalCall, Headers, RequestBodyReceived, RequestEnd, RequestFinished, RequestStarted};
 pub use self::session::{
@@ -70,6 +70,8 @@ pub enum Event {
     Gap(Gap),
     /// The recorder ended in good order.
     RecorderStopped(RecorderStopped),
+    /// The change stream of a server began, or began again after it was lost.
+    CaptureAttached(CaptureAttached),
 }
 
 /// What kind of border a source stands on.

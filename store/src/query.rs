@@ -17,6 +17,7 @@ mod relations;
 mod render;
 mod requests;
 mod restore;
+mod spans;
 mod sql;
 mod statements;
 #[cfg(test)]

@@ -88,6 +88,10 @@ pub const TABLES: &[Table] = &[
     Table { name: "snapshot_samples", columns: "source USMALLINT, asked_at TIMESTAMP, snapshot VARCHAR" },
     Table { name: "base_copies", columns: "source USMALLINT, completed TIMESTAMP, snapshot VARCHAR, lsn UBIGINT" },
     Table {
+        name: "captures",
+        columns: "source USMALLINT, attached TIMESTAMP, lost TIMESTAMP, lsn UBIGINT, continued BOOLEAN, restarted BOOLEAN",
+    },
+    Table {
         name: "schemas",
         columns: "source USMALLINT, version UINTEGER, dumped TIMESTAMP, flavour VARCHAR, sql VARCHAR, \
                   roles_sql VARCHAR",

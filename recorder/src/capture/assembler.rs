@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use txray_store::event::{ChangeOp, CommitSeen, Event, RowChange, RowChanges};
-use txray_store::ids::{Oid, SourceId, Xid};
+use txray_store::ids::{Lsn, Oid, SourceId, Xid};
 use txray_store::time::Timestamp;
 
 use super::error::CaptureError;
@@ -25,6 +25,11 @@ pub(super) struct Assembler {
     recent: Xid,
     layouts: HashMap<Oid, Layout>,
     transaction: Option<Transaction>,
+    /// A transaction of which the connection's end cut off the rest: its commit's position, and how many of its changes are
+    /// in events already.
+    partial: Option<(Lsn, u64)>,
+    /// Transactions that committed before this were received.
+    received: Lsn,
 }
 
 #[derive(Debug)]
@@ -35,16 +40,30 @@ struct Transaction {
     closed: u64,
     changes: Vec<RowChange>,
     bytes: usize,
+    /// Changes that are in events already, from before the connection was lost.
+    skip: u64,
+    /// All of it is.
+    known: bool,
 }
 
 impl Assembler {
     pub(super) fn new(source: SourceId, recent: Xid) -> Self {
-        Assembler { source, recent, layouts: HashMap::new(), transaction: None }
+        Assembler { source, recent, layouts: HashMap::new(), transaction: None, partial: None, received: Lsn(0) }
     }
 
     /// Whether a transaction has begun and not ended.
     pub(super) fn in_transaction(&self) -> bool {
         self.transaction.is_some()
+    }
+
+    /// The connection was lost; the stream goes on behind `received`, and with the transaction that was cut off from its
+    /// beginning.
+    pub(super) fn interrupt(&mut self, received: Lsn) {
+        self.received = received;
+        self.layouts.clear();
+        if let Some(transaction) = self.transaction.take() {
+            self.partial = Some((transaction.begin.commit_lsn, transaction.closed));
+        }
     }
 
     /// Takes note of a more recent 64-bit id.
@@ -95,7 +114,13 @@ impl Assembler {
         }
         let xid = Xid::widen(begin.xid, self.recent);
         self.note_recent(xid);
-        self.transaction = Some(Transaction { begin, xid, closed: 0, changes: Vec::new(), bytes: 0 });
+        let closed = match self.partial.take() {
+            Some((commit_lsn, closed)) if commit_lsn == begin.commit_lsn => closed,
+            _ => 0,
+        };
+        let known = begin.commit_lsn < self.received;
+        let changes = Vec::new();
+        self.transaction = Some(Transaction { begin, xid, closed, changes, bytes: 0, skip: closed, known });
         Ok(())
     }
 
@@ -105,7 +130,7 @@ impl Assembler {
         };
         transaction.close_chunk(self.source, events);
         // Server 14 sends transactions without changes too, and every version those with a logical message.
-        if transaction.closed == 0 {
+        if transaction.closed == 0 || transaction.known {
             return Ok(());
         }
         events.push(Event::CommitSeen(CommitSeen {
@@ -131,6 +156,10 @@ impl Assembler {
         let Some(transaction) = &mut self.transaction else {
             return Err(CaptureError::Order("a change outside of a transaction"));
         };
+        if transaction.known || transaction.skip > 0 {
+            transaction.skip = transaction.skip.saturating_sub(1);
+            return Ok(());
+        }
         transaction.bytes += old.as_ref().map_or(0, String::len) + new.as_ref().map_or(0, String::len);
         transaction.changes.push(RowChange { relation, version, op, old, new });
         if transaction.changes.len() >= CHUNK_CHANGES || transaction.bytes >= CHUNK_BYTES {

@@ -158,6 +158,12 @@ pub enum Obstacle {
     /// The recorder would become a synchronous standby, and commits would wait for it.
     #[error("row changes are not captured: synchronous_standby_names (\"{0}\") would make commits wait for txray")]
     SynchronousStandby(String),
+    /// The durable slot's name is taken by something else.
+    #[error("row changes are not captured: slot \"{0}\" is of another database or another kind")]
+    ForeignSlot(String),
+    /// The durable slot is in use.
+    #[error("row changes are not captured: slot \"{0}\" is in use")]
+    SlotInUse(String),
 }
 
 impl Obstacle {
@@ -183,6 +189,10 @@ impl Obstacle {
             Obstacle::NoFreeSlot(_) => {
                 "raise max_replication_slots and restart, or drop a slot that nobody uses (pg_replication_slots)"
                     .to_owned()
+            }
+            Obstacle::ForeignSlot(_) => "choose another name for the slot".to_owned(),
+            Obstacle::SlotInUse(_) => {
+                "end the other recording, or choose another name: a slot serves one recorder at a time".to_owned()
             }
             Obstacle::NoFreeWalSender(_) => "raise max_wal_senders and restart".to_owned(),
             Obstacle::SynchronousStandby(_) => {

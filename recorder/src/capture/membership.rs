@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 use txray_store::event::{GapKind, Tracking};
-use txray_store::ids::Oid;
+use txray_store::ids::{Oid, SessionId};
 use txray_store::snapshot::PgSnapshot;
 use txray_store::time::Timestamp;
 
@@ -18,13 +18,93 @@ use super::{Shared, publication, server};
 /// How often open transactions are looked for.
 const OPEN_TRANSACTIONS_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How long a table that was taken out for DDL stays out when nobody says that the DDL is over.
+const LONGEST_WITHHOLDING: Duration = Duration::from_secs(10);
+
 /// After how long a relation that could not be published is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// What is published, and what has been said about the rest.
+/// What is published.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    tables: HashMap<Oid, Tracking>,
+    /// Tables that were taken out because DDL was about to take their identity, until it is over.
+    withheld: HashMap<Oid, Withheld>,
+    /// Tables whose rows are being copied, or wait for it.
+    uncopied: HashSet<Oid>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Withheld {
+    by: SessionId,
+    since: Timestamp,
+    began: Instant,
+    /// Whether the DDL is known to be over.
+    over: bool,
+}
+
+impl Published {
+    /// Whether nothing is.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// Of these tables, the ones whose updates are published.
+    pub(super) fn updatable(&self, oids: &[Oid]) -> Vec<Oid> {
+        oids.iter().copied().filter(|oid| self.tables.get(oid) == Some(&Tracking::Full)).collect()
+    }
+
+    /// Takes note that tables were taken out for DDL that is about to come.
+    pub(super) fn withhold(&mut self, oids: &[Oid], by: SessionId) {
+        let withheld = Withheld { by, since: Timestamp::now(), began: Instant::now(), over: false };
+        for oid in oids {
+            self.tables.remove(oid);
+            self.withheld.insert(*oid, withheld);
+        }
+    }
+
+    /// A session's DDL is over: what was withheld for it may come back as whatever it is then.
+    pub(super) fn release(&mut self, by: SessionId) {
+        for withheld in self.withheld.values_mut().filter(|withheld| withheld.by == by) {
+            withheld.over = true;
+        }
+    }
+
+    fn is_withheld(&self, oid: Oid) -> bool {
+        self.withheld.get(&oid).is_some_and(|withheld| !withheld.over && withheld.began.elapsed() < LONGEST_WITHHOLDING)
+    }
+
+    /// Since when a table that is published again was not.
+    pub(super) fn take_withheld(&mut self, oid: Oid) -> Option<Timestamp> {
+        self.withheld.remove(&oid).map(|withheld| withheld.since)
+    }
+
+    /// Takes note of tables whose rows are to be copied.
+    pub(super) fn awaits_copy(&mut self, oids: &[Oid]) {
+        self.uncopied.extend(oids);
+    }
+
+    /// Takes note that their copy has ended, in whichever way.
+    pub(super) fn copy_ended(&mut self, oids: &[Oid]) {
+        for oid in oids {
+            self.uncopied.remove(oid);
+        }
+    }
+
+    /// Whether some table's rows were to be copied and are not.
+    pub(super) fn has_uncopied(&self) -> bool {
+        !self.uncopied.is_empty()
+    }
+
+    /// Nothing is copied any more: all of it will be, anew.
+    pub(super) fn forget_copies(&mut self) {
+        self.uncopied.clear();
+    }
+}
+
+/// Keeps the publications in step, and remembers what has been said about the rest.
 pub(super) struct Membership {
     shared: Arc<Shared>,
-    published: HashMap<Oid, Tracking>,
     /// Relations of which a gap says that they are not captured.
     reported: HashSet<Oid>,
     failed: HashMap<Oid, Instant>,
@@ -32,14 +112,22 @@ pub(super) struct Membership {
 
 impl Membership {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Membership { shared, published: HashMap::new(), reported: HashSet::new(), failed: HashMap::new() }
+        Membership { shared, reported: HashSet::new(), failed: HashMap::new() }
     }
 
     /// Relations that are published.
     pub(super) fn published(&self) -> Vec<Oid> {
-        let mut oids: Vec<Oid> = self.published.keys().copied().collect();
+        let mut oids: Vec<Oid> = self.shared.published().tables.keys().copied().collect();
         oids.sort_unstable();
         oids
+    }
+
+    /// Starts from what the publications hold.
+    pub(super) async fn adopt(&mut self, client: &Client) -> Result<(), CaptureError> {
+        let members = publication::members(client, &self.shared.names).await?;
+        self.shared.published().tables = members.into_iter().collect();
+        self.failed.clear();
+        Ok(())
     }
 
     /// Describes `relations` and publishes those that are not published yet; the ones that are now.
@@ -51,7 +139,7 @@ impl Membership {
         }
         let wanted: Vec<&Relation> = relations
             .iter()
-            .filter(|relation| relation.tracking() != Tracking::None && !self.published.contains_key(&relation.oid))
+            .filter(|relation| self.lacks(relation))
             .filter(|relation| self.failed.get(&relation.oid).is_none_or(|since| since.elapsed() >= RETRY))
             .collect();
         let failed = publication::add(client, &self.shared.names, &wanted).await;
@@ -66,11 +154,19 @@ impl Membership {
         for relation in wanted {
             if failed.iter().all(|unpublished| unpublished.relation != relation.oid) {
                 self.failed.remove(&relation.oid);
-                self.published.insert(relation.oid, relation.tracking());
+                self.shared.published().tables.insert(relation.oid, relation.tracking());
                 admitted.push(relation.oid);
             }
         }
         admitted
+    }
+
+    /// Whether a relation is to be published and is not.
+    fn lacks(&self, relation: &Relation) -> bool {
+        let published = self.shared.published();
+        relation.tracking() != Tracking::None
+            && !published.tables.contains_key(&relation.oid)
+            && !published.is_withheld(relation.oid)
     }
 
     /// Says once what of a relation is not captured, and what would mend it.
@@ -103,7 +199,8 @@ impl Membership {
                 .filter(|relation| {
                     registry.in_catalogue(relation.oid) != Some(*relation)
                         || self.failed.contains_key(&relation.oid)
-                        || self.published.get(&relation.oid).is_some_and(|tracking| *tracking != relation.tracking())
+                        || self.lacks(relation)
+                        || self.is_otherwise(relation)
                 })
                 .cloned()
                 .collect()
@@ -118,23 +215,26 @@ impl Membership {
         };
         for oid in &gone {
             self.shared.registry().dropped(*oid);
-            self.published.remove(oid);
+            self.shared.published().tables.remove(oid);
             self.failed.remove(oid);
             self.reported.remove(oid);
         }
         Ok(self.admit(client, &changed).await)
     }
 
+    /// Whether a relation is published in another way than it should be now.
+    fn is_otherwise(&self, relation: &Relation) -> bool {
+        self.shared.published().tables.get(&relation.oid).is_some_and(|tracking| *tracking != relation.tracking())
+    }
+
     /// Takes a relation out of its publication when another suits it now. First things first: as long as a relation
     /// without identity is published for updates, PostgreSQL refuses the application's.
     async fn withdraw_if_changed(&mut self, client: &Client, relation: &Relation) {
-        let Some(tracking) = self.published.get(&relation.oid).copied() else { return };
-        if tracking == relation.tracking() {
-            return;
-        }
+        let published = self.shared.published().tables.get(&relation.oid).copied();
+        let Some(tracking) = published.filter(|tracking| *tracking != relation.tracking()) else { return };
         match publication::remove(client, &self.shared.names, relation, tracking).await {
             Ok(()) => {
-                self.published.remove(&relation.oid);
+                self.shared.published().tables.remove(&relation.oid);
             }
             Err(error) => tracing::warn!(relation = relation.oid.0, "{}", error.explain()),
         }

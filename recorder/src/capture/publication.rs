@@ -27,29 +27,42 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// Names of one recorder's publications and slot.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
-    token: String,
+    base: String,
+    slot: String,
 }
 
 impl Names {
     /// Names that no other recorder has.
     pub(super) fn random() -> Self {
         let token = RandomState::new().build_hasher().finish() as u32;
-        Names { token: format!("{token:08x}") }
+        let base = format!("{PREFIX}{token:08x}");
+        Names { slot: base.clone(), base }
+    }
+
+    /// Names that every recorder with this durable slot has.
+    pub(super) fn of_slot(slot: &str) -> Self {
+        Names { base: slot.to_owned(), slot: slot.to_owned() }
     }
 
     /// The publication of tables with an identity.
     pub(super) fn full(&self) -> String {
-        format!("{PREFIX}{}_full", self.token)
+        format!("{}_full", self.base)
     }
 
     /// The publication of tables without one.
     pub(super) fn inserts(&self) -> String {
-        format!("{PREFIX}{}_ins", self.token)
+        format!("{}_ins", self.base)
     }
 
     /// The replication slot.
     pub(super) fn slot(&self) -> String {
-        format!("{PREFIX}{}", self.token)
+        self.slot.clone()
+    }
+
+    /// The same publications with a slot that has never been used.
+    pub(super) fn another_slot(&self) -> Self {
+        let token = RandomState::new().build_hasher().finish() as u32;
+        Names { base: self.base.clone(), slot: format!("{}_{token:08x}", self.base) }
     }
 
     fn of(&self, tracking: Tracking) -> Option<String> {
@@ -70,6 +83,27 @@ pub(super) async fn create(client: &Client, names: &Names) -> Result<(), Capture
         names.inserts()
     );
     client.batch_execute(&sql).await.map_err(|source| CaptureError::Query { attempt: "create publications", source })
+}
+
+/// Whether both publications exist.
+pub(super) async fn exist(client: &Client, names: &Names) -> Result<bool, CaptureError> {
+    let query = |source| CaptureError::Query { attempt: "look for publications", source };
+    let sql = "SELECT count(*) FROM pg_publication WHERE pubname = ANY ($1)";
+    let row = client.query_one(sql, &[&vec![names.full(), names.inserts()]]).await.map_err(query)?;
+    Ok(row.try_get::<_, i64>(0).map_err(query)? == 2)
+}
+
+/// What the publications hold.
+pub(super) async fn members(client: &Client, names: &Names) -> Result<Vec<(Oid, Tracking)>, CaptureError> {
+    let query = |source| CaptureError::Query { attempt: "read the publications' tables", source };
+    let sql = "SELECT r.prrelid, p.pubname = $2 FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+               WHERE p.pubname = ANY ($1)";
+    let rows = client.query(sql, &[&vec![names.full(), names.inserts()], &names.full()]).await.map_err(query)?;
+    let member = |row: &tokio_postgres::Row| {
+        let tracking = if row.try_get(1)? { Tracking::Full } else { Tracking::InsertsOnly };
+        Ok((Oid(row.try_get(0)?), tracking))
+    };
+    rows.iter().map(member).collect::<Result<_, _>>().map_err(query)
 }
 
 /// Drops both publications; those that are gone already count as dropped.
@@ -125,6 +159,19 @@ pub(super) async fn remove(
         Some(publication) => alter_patiently(client, &publication, "DROP", relation).await,
         None => Ok(()),
     }
+}
+
+/// Takes relations out of the publication for `tracking` at once, or fails.
+pub(super) async fn remove_at_once(
+    client: &Client,
+    names: &Names,
+    relations: &[Relation],
+    tracking: Tracking,
+) -> Result<(), CaptureError> {
+    let Some(publication) = names.of(tracking) else { return Ok(()) };
+    let relations: Vec<&Relation> = relations.iter().collect();
+    let altered = alter(client, &publication, "DROP", &relations).await;
+    altered.map_err(|source| CaptureError::Query { attempt: "change a publication", source })
 }
 
 async fn alter_patiently(

@@ -1,4 +1,4 @@
-//! The replication connection: a temporary slot and the messages that come through it.
+//! The replication connection: a slot and the messages that come through it.
 
 use std::time::Duration;
 
@@ -30,6 +30,15 @@ pub(super) struct Replication {
     _bridge: Option<Bridge>,
 }
 
+/// What becomes of a slot when its connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    /// It goes with it.
+    Temporary,
+    /// It stays.
+    Durable,
+}
+
 /// What comes through the connection.
 #[derive(Debug)]
 pub(super) enum Received {
@@ -42,9 +51,33 @@ pub(super) enum Received {
 }
 
 impl Replication {
-    /// Connects and creates a temporary slot, which lives as long as the connection. That waits for every transaction
-    /// that is open; after it, every commit comes through the slot.
-    pub(super) async fn create_slot(database: &Database, names: &Names, limit: Duration) -> Result<Self, CaptureError> {
+    /// Connects and creates a slot. That waits for every transaction that is open; every commit from the position that is
+    /// given comes through the slot.
+    pub(super) async fn create_slot(
+        database: &Database,
+        names: &Names,
+        lifetime: Lifetime,
+        limit: Duration,
+    ) -> Result<(Self, Lsn), CaptureError> {
+        let attempt = "create a replication slot";
+        let replication = |source| CaptureError::Replication { attempt, source };
+        let mut connection = Self::connect(database, names, Lsn(0)).await?;
+        let temporary = if lifetime == Lifetime::Temporary { "TEMPORARY " } else { "" };
+        let sql = format!("CREATE_REPLICATION_SLOT \"{}\" {temporary}LOGICAL pgoutput NOEXPORT_SNAPSHOT", names.slot());
+        let created = tokio::time::timeout(limit, connection.client.simple_query(&sql)).await;
+        let rows = created.map_err(|_| CaptureError::TimedOut { attempt, limit })?.map_err(replication)?;
+        // slot_name, consistent_point, snapshot_name, output_plugin
+        let point = rows.first().and_then(|row| row.get(1)?.as_ref());
+        let point = point.and_then(|point| std::str::from_utf8(point).ok()?.parse().ok());
+        Ok((connection, point.ok_or(CaptureError::Answer { attempt })?))
+    }
+
+    /// Connects to go on with a slot that exists, behind `received`; where that is zero, where the slot stands.
+    pub(super) async fn resume_slot(database: &Database, names: &Names, received: Lsn) -> Result<Self, CaptureError> {
+        Self::connect(database, names, received).await
+    }
+
+    async fn connect(database: &Database, names: &Names, start: Lsn) -> Result<Self, CaptureError> {
         let mut address = replication_address(database);
         // The replication client's own TLS differs from libpq's in what it verifies, and cannot negotiate directly.
         let secured = database.tls().mode() != SslMode::Disable;
@@ -53,7 +86,7 @@ impl Replication {
             address.host = bridge.directory().display().to_string();
             address.port = BRIDGE_PORT;
         }
-        let attempt = "create a replication slot";
+        let attempt = "open a replication connection";
         let mut options = ReplicationConfig::new(
             address.host,
             address.user,
@@ -63,16 +96,14 @@ impl Replication {
             [names.full(), names.inserts()],
         )
         .with_port(address.port)
+        .with_start_lsn(pgwire_replication::Lsn(start.0))
         .with_options(format!("{} -c statement_timeout=0 -c lock_timeout=0", startup_options(database.config())))
         .with_status_interval(STATUS_INTERVAL)
         .with_wakeup_interval(IDLE_WAKEUP)
         .with_buffer_size(QUEUED_MESSAGES);
         options.application_name = Some(APPLICATION_NAME.to_owned());
         let replication = |source| CaptureError::Replication { attempt, source };
-        let mut client = ReplicationClient::connect_gated(options).await.map_err(replication)?;
-        let sql = format!("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT", names.slot());
-        let created = tokio::time::timeout(limit, client.simple_query(&sql)).await;
-        created.map_err(|_| CaptureError::TimedOut { attempt, limit })?.map_err(replication)?;
+        let client = ReplicationClient::connect_gated(options).await.map_err(replication)?;
         Ok(Replication { client, _bridge: bridge })
     }
 
@@ -123,7 +154,7 @@ impl Replication {
         self.client.update_applied_lsn(pgwire_replication::Lsn(position.0));
     }
 
-    /// Ends the stream; the slot goes with the connection.
+    /// Ends the stream; a temporary slot goes with the connection.
     pub(super) async fn close(mut self, limit: Duration) {
         if tokio::time::timeout(limit, self.client.shutdown()).await.is_err() {
             self.client.abort();

@@ -161,10 +161,11 @@ pub(super) fn obstacles(facts: &PostgresSource, abilities: &Abilities, has_slot:
     checks.into_iter().flatten().collect()
 }
 
-/// Checks everything that would keep change capture from working, or from being harmless.
-pub(super) async fn check(client: &Client, facts: &PostgresSource) -> Result<(), CaptureError> {
+/// Checks everything that would keep change capture from working, or from being harmless. With `has_slot` no new slot is
+/// needed.
+pub(super) async fn check(client: &Client, facts: &PostgresSource, has_slot: bool) -> Result<(), CaptureError> {
     let abilities = abilities(client).await?;
-    match obstacles(facts, &abilities, false).into_iter().next() {
+    match obstacles(facts, &abilities, has_slot).into_iter().next() {
         Some(obstacle) => Err(obstacle.into()),
         None => Ok(()),
     }
@@ -199,6 +200,20 @@ pub(super) async fn flushed_position(client: &Client) -> Result<Lsn, CaptureErro
 /// The position at which the next write-ahead log record will stand.
 pub(super) async fn inserted_position(client: &Client) -> Result<Lsn, CaptureError> {
     position(client, "SELECT pg_current_wal_insert_lsn()::text").await
+}
+
+/// Where the life of a server that was restarted begins in the write-ahead log, as far as can be told: at the checkpoint
+/// that a shutdown or a recovery ends with.
+pub(super) async fn restart_border(client: &Client, since: Timestamp) -> Result<Lsn, CaptureError> {
+    let sql = "SELECT redo_lsn::text FROM pg_control_checkpoint()
+               WHERE extract(epoch FROM checkpoint_time) * 1000000 >= $1::int8 - 1000000";
+    // Who may not read it, or comes too late for it, has the present position.
+    let found = client.query_opt(sql, &[&since.0]).await.ok().flatten();
+    let redo = found.and_then(|row| row.try_get::<_, String>(0).ok()?.parse().ok());
+    match redo {
+        Some(redo) => Ok(redo),
+        None => inserted_position(client).await,
+    }
 }
 
 async fn position(client: &Client, sql: &str) -> Result<Lsn, CaptureError> {

@@ -1,10 +1,9 @@
-//! The task that reads the change stream.
+//! Reads the change stream.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::Client;
-use txray_store::event::GapKind;
 use txray_store::ids::Lsn;
 use txray_store::time::Timestamp;
 
@@ -20,42 +19,47 @@ use crate::pgoutput::{Logical, Message, Relation};
 pub(super) const MARK_PREFIX: &str = "txray";
 
 /// How long the connection's end may take.
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Reads the stream until it ends or the capture stops; a stream that breaks leaves a gap.
-pub(super) async fn run(shared: Arc<Shared>, mut replication: Replication, client: Arc<Client>) {
-    let mut stream = Stream { assembler: Assembler::new(shared.config.source, shared.recent()), client, shared };
-    let stop = stream.shared.stop.clone();
-    let result = loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => break Ok(()),
-            received = replication.receive() => match received {
-                Ok(Received::Ended) => break Err(CaptureError::Order("the server ended it")),
-                Ok(received) => match stream.take(received).await {
-                    Ok(Some(position)) => replication.acknowledge(position),
-                    Ok(None) => {}
-                    Err(error) => break Err(error),
-                },
-                Err(error) => break Err(error),
-            },
-        }
-    };
-    stream.shared.stream.send_modify(|state| state.running = false);
-    if let Err(error) = result {
-        let reason = format!("change capture ended: {}; start a new recording to capture again", error.explain());
-        stream.shared.gap(GapKind::CaptureOff, Timestamp::now(), None, None, reason);
-    }
-    replication.close(CLOSE_LIMIT).await;
+/// How a stream ended.
+#[derive(Debug)]
+pub(super) enum StreamEnd {
+    /// The capture stops.
+    Stopped,
+    /// It was lost.
+    Lost(CaptureError),
 }
 
-struct Stream {
-    shared: Arc<Shared>,
-    client: Arc<Client>,
-    assembler: Assembler,
+/// The stream of one attachment.
+pub(super) struct Stream {
+    pub(super) shared: Arc<Shared>,
+    pub(super) client: Arc<Client>,
+    pub(super) assembler: Assembler,
 }
 
 impl Stream {
+    /// Reads the stream until it ends or the capture stops, and closes the connection. Cancel safe between messages.
+    pub(super) async fn run(&mut self, replication: &mut Replication) -> StreamEnd {
+        let stop = self.shared.stop.clone();
+        loop {
+            let received = tokio::select! {
+                biased;
+                () = stop.cancelled() => return StreamEnd::Stopped,
+                received = replication.receive() => received,
+            };
+            let taken = match received {
+                Ok(Received::Ended) => Err(CaptureError::Order("the server ended it")),
+                Ok(received) => self.take(received).await,
+                Err(error) => Err(error),
+            };
+            match taken {
+                Ok(Some(position)) => replication.acknowledge(position),
+                Ok(None) => {}
+                Err(error) => return StreamEnd::Lost(error),
+            }
+        }
+    }
+
     /// Takes what came; the position up to which everything is received, when that moved.
     async fn take(&mut self, received: Received) -> Result<Option<Lsn>, CaptureError> {
         let message = match received {
@@ -92,6 +96,7 @@ impl Stream {
     }
 
     fn passed(&self, position: Lsn) {
+        self.shared.completeness().passed(position);
         self.shared.stream.send_modify(|state| state.passed = state.passed.max(position));
     }
 

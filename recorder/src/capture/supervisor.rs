@@ -1,159 +1,230 @@
-//! Starts the parts of a capture in order, keeps it in step with the catalogue, and ends it in order.
+//! Keeps a capture going: attaches, attaches again when the stream was lost, and ends it in order.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 use tokio_postgres::Client;
-use txray_store::event::{BaseCompleted, Event, GapKind, PostgresSource};
-use txray_store::ids::{Lsn, Oid};
+use txray_store::event::{GapKind, PostgresSource};
+use txray_store::ids::Lsn;
 use txray_store::time::Timestamp;
 
+use super::assembler::Assembler;
+use super::attachment::{self, Attachment, Before, Refusal};
+use super::completeness::Completeness;
 use super::connection::{self, Purpose};
 use super::error::CaptureError;
-use super::membership::{self, Membership};
-use super::replication::Replication;
-use super::{BaseState, Shared, catalogue, publication, sampler, sequences, server, stream};
+use super::following::{self, TooFarBehind};
+use super::membership::Membership;
+use super::stream::{self, CLOSE_LIMIT, Stream, StreamEnd};
+use super::{BaseState, Shared, guard, publication, sampler, sequences, server, slot};
 
-/// The catalogue is looked at so rarely that it takes at most one part in this many of our time.
-const CATALOGUE_DUTY: u32 = 50;
+/// Pauses between attempts to attach again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Publishes, creates the slot and starts streaming; what prevents it becomes a gap.
-pub(super) async fn attach(shared: &Arc<Shared>, client: Arc<Client>, facts: &PostgresSource, tasks: &mut JoinSet<()>) {
-    let began = Timestamp::now();
-    match try_attach(shared, &client, facts).await {
-        Ok((membership, replication)) => {
-            shared.stream.send_modify(|state| state.running = true);
-            tasks.spawn(stream::run(Arc::clone(shared), replication, Arc::clone(&client)));
-            tasks.spawn(follow(Arc::clone(shared), client, membership, began));
-        }
-        Err(error) => {
-            shared.gap(GapKind::CaptureOff, began, None, None, error.explain());
-            shared.base.send_replace(BaseState::Abandoned);
-            drop_publications(shared, &client).await;
-        }
-    }
-}
+/// Attempts to drop a slot that its last user has not quite left, and the pause between them.
+const DROP_ATTEMPTS: u32 = 50;
+const DROP_PAUSE: Duration = Duration::from_millis(100);
 
-async fn try_attach(
+/// Publishes, opens the slot and starts streaming; what prevents it becomes a gap.
+pub(super) async fn attach(
     shared: &Arc<Shared>,
-    client: &Client,
+    client: Arc<Client>,
     facts: &PostgresSource,
-) -> Result<(Membership, Replication), CaptureError> {
-    server::check(client, facts).await?;
-    for name in publication::others(client, &shared.names).await? {
-        tracing::info!("publication \"{name}\" belongs to another recorder, or to one that died; drop it if so");
-    }
-    let relations = catalogue::read(client, None).await?;
-    publication::create(client, &shared.names).await?;
+    tasks: &mut tokio::task::JoinSet<()>,
+) {
+    let began = Timestamp::now();
     let mut membership = Membership::new(Arc::clone(shared));
-    membership.admit(client, &relations).await;
-    shared.note_recent(server::snapshot(client).await?.xmax);
-    let mut replication =
-        Replication::create_slot(&shared.config.url, &shared.names, shared.config.limits.slot).await?;
-    replication.start().await?;
-    Ok((membership, replication))
-}
-
-/// The base copy, and beside it the catalogue again and again: a relation that loses its identity cannot wait.
-async fn follow(shared: Arc<Shared>, client: Arc<Client>, membership: Membership, began: Timestamp) {
-    let stop = shared.stop.clone();
-    let relations = membership.published();
-    let copy = async {
-        let state = match base_copy(&shared, &client, &relations, began).await {
-            Ok(()) => BaseState::Complete,
-            Err(error) => {
-                let reason = format!("the base copy was abandoned: {}", error.explain());
-                shared.gap(GapKind::BaseCopy, began, None, None, reason);
-                BaseState::Abandoned
+    match attachment::first(shared, Arc::clone(&client), facts, &mut membership).await {
+        Ok(attachment) => {
+            shared.stream.send_modify(|state| state.running = true);
+            tasks.spawn(guard::run(Arc::clone(shared)));
+            tasks.spawn(keep(Arc::clone(shared), membership, attachment));
+        }
+        Err(refusal) => {
+            shared.base.send_replace(BaseState::Abandoned);
+            match refusal {
+                Refusal::Failed(error) => {
+                    shared.gap(GapKind::CaptureOff, began, None, None, error.explain());
+                    if shared.config.slot.is_none() {
+                        drop_publications(shared, &client).await;
+                    }
+                }
+                Refusal::TooFarBehind(lag_bytes) => let_go(shared, began, lag_bytes).await,
             }
-        };
-        shared.base.send_replace(state);
-    };
-    let work = async { tokio::join!(copy, watch_catalogue(&shared, Arc::clone(&client), membership)) };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        _ = work => {}
+        }
     }
 }
 
-async fn base_copy(shared: &Shared, client: &Client, relations: &[Oid], began: Timestamp) -> Result<(), CaptureError> {
-    let open = membership::wait_for_open_transactions(shared, client).await?;
-    if !open.in_progress.is_empty() {
-        let reason = format!(
-            "{} transactions that were open when the recording began had not ended after {} s: their changes may be missing",
-            open.in_progress.len(),
-            shared.config.limits.open_transactions.as_secs()
-        );
-        shared.gap(GapKind::BaseCopy, began, None, None, reason);
+/// Why an attachment ended.
+enum Ended {
+    Stopped,
+    Lost(CaptureError),
+    TooFarBehind(u64),
+}
+
+/// Ends its task when it is dropped.
+struct Follower(JoinHandle<TooFarBehind>);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.abort();
     }
-    membership::copy_all(shared, relations).await?;
-    let at = Timestamp::now();
-    let snapshot = server::snapshot(client).await?;
-    let lsn = server::inserted_position(client).await?;
-    shared.sink.record(Event::BaseCompleted(BaseCompleted { source: shared.config.source, at, snapshot, lsn }));
-    let reason = "the base copy was not complete yet: states in this interval cannot be restored".to_owned();
-    shared.gap(GapKind::BaseCopy, began, Some(at), None, reason);
+}
+
+/// One attachment after the other, until the capture stops.
+async fn keep(shared: Arc<Shared>, membership: Membership, mut attachment: Attachment) {
+    let membership = Arc::new(tokio::sync::Mutex::new(membership));
+    let new = || Assembler::new(shared.config.source, shared.recent());
+    let mut assembler = new();
+    loop {
+        if !attachment.continued {
+            assembler = new();
+            *shared.completeness() = Completeness::new(attachment.began);
+        }
+        let began = (!attachment.continued).then_some(attachment.began);
+        let client = Arc::clone(&attachment.client);
+        let follow = following::follow(
+            Arc::clone(&shared),
+            Arc::clone(&client),
+            Arc::clone(&membership),
+            (began, attachment.admitted.clone()),
+        );
+        let mut follower = Follower(tokio::spawn(follow));
+        let mut stream = Stream { shared: Arc::clone(&shared), client: Arc::clone(&client), assembler };
+        let ended = tokio::select! {
+            ended = stream.run(&mut attachment.replication) => match ended {
+                StreamEnd::Stopped => Ended::Stopped,
+                StreamEnd::Lost(error) => Ended::Lost(error),
+            },
+            behind = &mut follower.0 => match behind {
+                Ok(TooFarBehind(lag_bytes)) => Ended::TooFarBehind(lag_bytes),
+                Err(_) => Ended::Lost(CaptureError::Order("a task of the recorder ended")),
+            },
+        };
+        let heard = shared.completeness().until();
+        assembler = stream.assembler;
+        // Nothing of this attachment may be recorded once the next one begins.
+        follower.0.abort();
+        if !matches!(ended, Ended::TooFarBehind(_)) && !follower.0.is_finished() {
+            let _ = (&mut follower.0).await;
+        }
+        shared.stream.send_modify(|state| state.running = false);
+        attachment.replication.close(CLOSE_LIMIT).await;
+        let error = match ended {
+            Ended::Stopped => return,
+            Ended::TooFarBehind(lag_bytes) => return let_go(&shared, heard, lag_bytes).await,
+            Ended::Lost(error) => error,
+        };
+        let before = interrupted(&shared, heard, client, &mut assembler);
+        match come_back(&shared, &membership, &before, error).await {
+            Some(next) => attachment = next,
+            None => return,
+        }
+        shared.stream.send_modify(|state| state.running = true);
+    }
+}
+
+/// Takes note of how things stood when the stream was lost.
+fn interrupted(shared: &Shared, heard: Timestamp, client: Arc<Client>, assembler: &mut Assembler) -> Before {
+    let complete = *shared.base.borrow() == BaseState::Complete && !shared.published().has_uncopied();
+    let passed = shared.stream.borrow().passed;
+    assembler.interrupt(passed);
+    Before { heard, passed, client, may_continue: shared.config.slot.is_some() && complete }
+}
+
+/// Attaches again, as often as it takes; none when the capture stops, or lets go of its slot, before.
+async fn come_back(
+    shared: &Arc<Shared>,
+    membership: &tokio::sync::Mutex<Membership>,
+    before: &Before,
+    error: CaptureError,
+) -> Option<Attachment> {
+    let reason = format!("change capture was interrupted: {}", error.explain());
+    tracing::warn!("{reason}");
+    // What a durable slot keeps is not missing yet.
+    if !before.may_continue {
+        shared.gap(GapKind::CaptureOff, before.heard, None, None, reason.clone());
+    }
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let attempt = async {
+            tokio::time::sleep(pause).await;
+            let mut membership = membership.lock().await;
+            attachment::again(shared, &mut membership, before).await
+        };
+        let attempt = tokio::select! {
+            () = shared.stop.cancelled() => {
+                if before.may_continue {
+                    let reason = format!("{reason}; the next recording with this slot goes on from here");
+                    shared.gap(GapKind::CaptureOff, before.heard, None, None, reason);
+                }
+                return None;
+            }
+            attempt = attempt => attempt,
+        };
+        match attempt {
+            Ok(attachment) => {
+                if attachment.continued {
+                    tracing::info!("the change stream goes on where it was interrupted");
+                } else {
+                    shared.published().forget_copies();
+                    shared.base.send_replace(BaseState::Copying);
+                    let reason = format!("{reason}; it went on with a new base copy");
+                    shared.gap(GapKind::CaptureOff, before.heard, Some(Timestamp::now()), None, reason);
+                }
+                return Some(attachment);
+            }
+            Err(Refusal::TooFarBehind(lag_bytes)) => {
+                let_go(shared, before.heard, lag_bytes).await;
+                return None;
+            }
+            Err(Refusal::Failed(error)) => tracing::debug!("cannot attach again: {}", error.explain()),
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Drops a durable slot that holds back too much, and ends the capture with a gap.
+async fn let_go(shared: &Shared, since: Timestamp, lag_bytes: u64) {
+    let Some(durable) = &shared.config.slot else { return };
+    let reason = format!(
+        "slot \"{}\" held back {lag_bytes} bytes of write-ahead log, more than its limit of {}: the recorder let go of it; \
+         start a new recording to capture again",
+        durable.name(),
+        durable.lag_limit.unwrap_or_default(),
+    );
+    shared.gap(GapKind::CaptureOff, since, None, None, reason);
+    shared.slot.send_modify(|status| {
+        if let Some(status) = status {
+            status.dropped = true;
+        }
+    });
+    if *shared.base.borrow() == BaseState::Copying {
+        shared.base.send_replace(BaseState::Abandoned);
+    }
+    if let Err(error) = drop_slot(shared, durable.name()).await {
+        tracing::warn!("slot \"{}\" is left behind: {}", durable.name(), error.explain());
+    }
+}
+
+async fn drop_slot(shared: &Shared, name: &str) -> Result<(), CaptureError> {
+    let client = connection::open(&shared.config.url, Purpose::Catalogue).await?;
+    let mut attempt = 1;
+    while let Err(error) = slot::drop_slot(&client, name).await {
+        if attempt == DROP_ATTEMPTS {
+            return Err(error);
+        }
+        attempt += 1;
+        tokio::time::sleep(DROP_PAUSE).await;
+    }
+    drop_publications(shared, &client).await;
     Ok(())
 }
 
-async fn watch_catalogue(shared: &Arc<Shared>, mut client: Arc<Client>, mut membership: Membership) {
-    let mut copies = JoinSet::new();
-    let mut pause = shared.config.limits.catalogue_interval;
-    let mut looked = Timestamp::now();
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = shared.ddl.notified() => {}
-        }
-        if client.is_closed() {
-            match connection::open(&shared.config.url, Purpose::Catalogue).await {
-                Ok(opened) => client = Arc::new(opened),
-                Err(error) => {
-                    tracing::debug!("{}", error.explain());
-                    continue;
-                }
-            }
-        }
-        let began = Instant::now();
-        let at = Timestamp::now();
-        match membership.refresh(&client).await {
-            Ok(admitted) => {
-                if !admitted.is_empty() {
-                    copies.spawn(take_in(Arc::clone(shared), Arc::clone(&client), admitted, looked));
-                }
-                looked = at;
-            }
-            // A lock in the way, or a connection that broke: the next look is soon.
-            Err(error) => tracing::debug!("{}", error.explain()),
-        }
-        while copies.try_join_next().is_some() {}
-        pause = shared.config.limits.catalogue_interval.max(began.elapsed() * CATALOGUE_DUTY);
-    }
-}
-
-/// Copies relations that were published in the course of the recording, and says from when to when they were not.
-async fn take_in(shared: Arc<Shared>, client: Arc<Client>, relations: Vec<Oid>, since: Timestamp) {
-    let copied = async {
-        membership::wait_for_open_transactions(&shared, &client).await?;
-        membership::copy_all(&shared, &relations).await
-    };
-    let until = match copied.await {
-        Ok(0) => Some(Timestamp::now()),
-        Ok(_) => None,
-        Err(error) => {
-            tracing::warn!("{}", error.explain());
-            None
-        }
-    };
-    for oid in relations {
-        let reason = "changes from before the relation was published are missing".to_owned();
-        shared.gap(GapKind::RelationUntracked, since, until, Some(oid), reason);
-    }
-}
-
 /// Waits until everything committed so far is recorded, and takes the last facts.
-pub(super) async fn detach(shared: &Shared, started: Timestamp, deadline: Duration) {
+pub(super) async fn detach(shared: &Shared, deadline: Duration) {
     let client = match connection::open(&shared.config.url, Purpose::Catalogue).await {
         Ok(client) => client,
         Err(error) => {
@@ -170,8 +241,9 @@ pub(super) async fn detach(shared: &Shared, started: Timestamp, deadline: Durati
         }
     }
     if *shared.base.borrow() == BaseState::Copying {
-        let reason = "the recording ended before the base copy did: no state can be restored".to_owned();
-        shared.gap(GapKind::BaseCopy, started, None, None, reason);
+        let reason =
+            "the recording ended before the base copy did: states since it began cannot be restored".to_owned();
+        shared.gap(GapKind::BaseCopy, shared.attached_at(), None, None, reason);
     }
     sampler::sample(shared, &client).await;
     sequences::record(shared, &client).await;
@@ -197,11 +269,22 @@ async fn drain(shared: &Shared, client: &Client) {
     let _ = stream.wait_for(reached).await;
 }
 
-/// Drops what the recorder created, once nothing uses it any more.
+/// Drops what the recorder created, once nothing uses it any more. A durable slot stays, with its publications, for the next
+/// recording.
 pub(super) async fn clean_up(shared: &Shared) {
-    match connection::open(&shared.config.url, Purpose::Catalogue).await {
-        Ok(client) => drop_publications(shared, &client).await,
-        Err(error) => tracing::warn!("the recorder's publications are left behind: {}", error.explain()),
+    let client = match connection::open(&shared.config.url, Purpose::Catalogue).await {
+        Ok(client) => client,
+        Err(error) => {
+            return tracing::warn!("the recorder's publications are left behind: {}", error.explain());
+        }
+    };
+    match &shared.config.slot {
+        None => drop_publications(shared, &client).await,
+        Some(durable) => {
+            if let Ok(Some(lag_bytes)) = slot::lag(&client, durable.name()).await {
+                shared.note_lag(lag_bytes);
+            }
+        }
     }
 }
 

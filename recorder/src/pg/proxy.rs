@@ -8,7 +8,7 @@ mod link;
 mod opening;
 mod relay;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -27,6 +27,7 @@ use super::sockets::{Client, ListenAddr, Listener};
 use super::tls::{ClientTls, ServerTls};
 use super::upstream::Upstream;
 use super::wire::framing::FrameLimits;
+use crate::capture::DdlNotifier;
 use crate::error::RecorderError;
 use txray_store::sink::EventSink;
 
@@ -93,6 +94,8 @@ struct Shared {
     cancels: CancelRegistry,
     owners: Arc<SocketOwners>,
     demand: Option<Arc<SnapshotDemand>>,
+    /// Who is told of DDL.
+    ddl: OnceLock<DdlNotifier>,
 }
 
 /// A proxy that listens.
@@ -116,8 +119,15 @@ impl PgProxy {
             address: config.listen.to_string(),
             source,
         })?;
-        let shared =
-            Shared { config, sink, hooks, cancels: CancelRegistry::default(), owners: Arc::default(), demand: None };
+        let shared = Shared {
+            config,
+            sink,
+            hooks,
+            cancels: CancelRegistry::default(),
+            owners: Arc::default(),
+            demand: None,
+            ddl: OnceLock::new(),
+        };
         Ok(PgProxy { listener, shared: Arc::new(shared) })
     }
 
@@ -133,6 +143,12 @@ impl PgProxy {
     /// Where it listens; with port 0, the port that the system chose.
     pub fn local_addr(&self) -> ListenAddr {
         self.listener.local_addr().unwrap_or_else(|_| self.shared.config.listen.clone())
+    }
+
+    /// Shows DDL to change capture before it is forwarded, and tells it when it is over.
+    pub fn watch_ddl(&self, notifier: DdlNotifier) {
+        // Of two, the first one stays.
+        let _ = self.shared.ddl.set(notifier);
     }
 
     /// Serves until `shutdown`, then closes every session and returns when their events are recorded.

@@ -16,7 +16,7 @@ use super::config::{HttpPair, PgPair, RecorderConfig};
 use super::encryption::{self, EgressTrust, HttpTls};
 use super::preflight;
 use super::progress::Progress;
-use crate::capture::{BaseState, Capture, CaptureConfig};
+use crate::capture::{BaseState, Capture, CaptureConfig, SlotStatus};
 use crate::error::RecorderError;
 use crate::http::egress::{EgressConfig, EgressProxy, ParentProxies};
 use crate::http::reverse::{ReverseProxy, ReverseProxyConfig};
@@ -70,9 +70,13 @@ pub(super) struct Borders {
 }
 
 impl Borders {
-    /// Ends the change captures once they have caught up, in at most about `deadline`.
-    pub(super) async fn stop_captures(&mut self, deadline: Duration) {
-        join_all(self.captures.drain(..).map(|(_, capture)| capture.stop(deadline))).await;
+    /// Ends the change captures once they have caught up, in at most about `deadline`; durable slots with their databases.
+    pub(super) async fn stop_captures(&mut self, deadline: Duration) -> Vec<(String, SlotStatus)> {
+        let stopped = self
+            .captures
+            .drain(..)
+            .map(|(database, capture)| async move { capture.stop(deadline).await.map(|status| (database, status)) });
+        join_all(stopped).await.into_iter().flatten().collect()
     }
 
     /// Waits until every base copy is complete, `limit` has passed or `impatient` is cancelled.
@@ -156,6 +160,7 @@ impl Start<'_> {
         let capture_config = CaptureConfig {
             listen: listen.to_string(),
             pg_bin: self.config.pg_bin.clone(),
+            slot: self.config.slot.as_ref().map(|slot| slot.for_database(borders.pg.len())),
             demand: Some(demand),
             ..CaptureConfig::new(source, server)
         };
@@ -163,6 +168,10 @@ impl Start<'_> {
         let capture = Capture::start(capture_config, self.sink.clone()).await.map_err(|error| {
             RecorderError::Capture { database: database.clone(), hint: error.hint(), source: Box::new(error) }
         })?;
+        proxy.watch_ddl(capture.ddl_notifier());
+        if let Some(status) = capture.slot_status() {
+            self.config.tell(Progress::Slot { database: database.clone(), status });
+        }
         borders.captures.push((database.clone(), capture));
         self.proxies.inner.spawn(proxy.run(self.proxies.inner_shutdown.clone()));
         let listening = listen.to_string();

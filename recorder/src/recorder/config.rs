@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::database_url::DatabaseUrl;
 use super::encryption::{EgressTlsOptions, HttpTls};
 use super::progress::Progress;
+use crate::capture::DurableSlot;
 use crate::error::RecorderError;
 use crate::http::{Authority, ProxyLimits};
 use crate::pg::session::Mode;
@@ -106,6 +107,8 @@ pub struct RecorderConfig {
     pub pg_bin: Option<PathBuf>,
     /// Whether the application's own sessions are asked what they see.
     pub snapshots: Mode,
+    /// A replication slot that outlives the recording.
+    pub slot: Option<DurableSlot>,
     /// Bounds.
     pub limits: RecorderLimits,
     /// Is told how the recording goes on; nobody is when it shall be quiet.
@@ -126,6 +129,7 @@ impl RecorderConfig {
             command: None,
             pg_bin: None,
             snapshots: Mode::default(),
+            slot: None,
             limits: RecorderLimits::default(),
             progress: None,
         }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::capture::SlotStatus;
+
 /// A step of a recording, in words by its `Display`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -38,6 +40,13 @@ pub enum Progress {
     BaseAbandoned {
         /// Which database.
         database: String,
+    },
+    /// Change capture uses a durable slot.
+    Slot {
+        /// Which database.
+        database: String,
+        /// How it stands.
+        status: SlotStatus,
     },
     /// Recording is under way.
     Recording {
@@ -78,6 +87,10 @@ impl fmt::Display for Progress {
                 f,
                 "the rows of {database} cannot be copied: its states will not be restorable; the trace's gaps say why"
             ),
+            Progress::Slot { database, status } => {
+                let from = if status.resumed { "goes on from the last recording" } else { "is new" };
+                write!(f, "the replication slot of {database} {from}: {status}")
+            }
             Progress::Recording { trace } => write!(f, "recording to {}", trace.display()),
             Progress::ApplicationStarted { pid } => write!(f, "the application runs as process {pid}"),
             Progress::ApplicationEnded { how } => write!(f, "the application ended: {how}"),

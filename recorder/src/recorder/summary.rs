@@ -8,6 +8,7 @@ use txray_store::error::StoreError;
 use txray_store::trace::Trace;
 
 use super::application::describe;
+use crate::capture::SlotStatus;
 
 /// What was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,6 +52,8 @@ pub struct RecordSummary {
     pub unsealed: Option<String>,
     /// How the application ended; none when it was not started by the recorder.
     pub application: Option<ExitStatus>,
+    /// Durable replication slots that were used, each with its database.
+    pub slots: Vec<(String, SlotStatus)>,
 }
 
 impl RecordedCounts {
@@ -119,6 +122,9 @@ impl fmt::Display for RecordSummary {
             writeln!(f, "row changes   {} (after a copy of {} rows)", counts.row_changes, counts.base_rows)?;
             let gaps: Vec<String> = counts.gaps.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
             writeln!(f, "gaps          {}", if gaps.is_empty() { "none".to_owned() } else { gaps.join(", ") })?;
+        }
+        for (_, status) in &self.slots {
+            writeln!(f, "slot          {status}")?;
         }
         if self.dropped > 0 {
             writeln!(f, "dropped       {} events", self.dropped)?;

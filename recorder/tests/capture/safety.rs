@@ -176,11 +176,14 @@ async fn a_restart_of_the_server_does_not_wait_and_is_told() {
     let began = Instant::now();
     server.restart();
     assert!(began.elapsed() < Duration::from_secs(10), "the restart took {:?}", began.elapsed());
-    running.wait_for("a gap", |event| matches!(event, Event::Gap(gap) if gap.kind == GapKind::CaptureOff)).await;
-    assert!(!running.capture.is_streaming());
-    let began = Instant::now();
+    running
+        .wait_for(
+            "a gap that ended",
+            |event| matches!(event, Event::Gap(gap) if gap.kind == GapKind::CaptureOff && gap.until.is_some()),
+        )
+        .await;
+    assert!(running.capture.is_streaming());
     let events = running.stop().await;
-    assert!(began.elapsed() < Duration::from_secs(10), "stopping took {:?}", began.elapsed());
     let changes: usize = events
         .iter()
         .map(|event| match event {

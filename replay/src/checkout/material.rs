@@ -6,7 +6,6 @@ use std::time::Duration;
 use txray_store::error::StoreError;
 use txray_store::event::{SchemaFlavour, SequenceValue};
 use txray_store::ids::SourceId;
-use txray_store::model::BaseCopyRow;
 use txray_store::query::VisibleSet;
 use txray_store::reader::Reader;
 use txray_store::time::Timestamp;
@@ -36,15 +35,16 @@ impl Material {
         let sources = reading("its sources", reader.sources())?;
         let server = sources.into_iter().find(|one| one.id == source).and_then(|one| one.postgres);
         let server = server.ok_or_else(|| ReplayError::Unknown { what: format!("PostgreSQL server {source}") })?;
-        let base = reading("the base copy", reader.base_copy(source))?;
-        let base = base.ok_or_else(|| ReplayError::Incomplete {
-            what: "complete base copy of the database".to_owned(),
-            hint: "change capture needs `wal_level = logical` and time to copy every table once; `txray show` lists the gaps",
-        })?;
-        if !covers(&base, visible) {
+        if reading("the base copy", reader.base_copy(source))?.is_none() {
             return Err(ReplayError::Incomplete {
-                what: "state before its base copy was complete".to_owned(),
-                hint: "choose a later position; `@start` is the first one that can be restored",
+                what: "complete base copy of the database".to_owned(),
+                hint: "change capture needs `wal_level = logical` and time to copy every table once; `txray show` lists the gaps",
+            });
+        }
+        if reading("the base copy", reader.base_of(source, visible, at))?.is_none() {
+            return Err(ReplayError::Incomplete {
+                what: "state of a time at which the base copy was not complete or changes were not captured".to_owned(),
+                hint: "choose a later position: `@start` is the first one that can be restored, `txray ls gaps` lists the times that cannot",
             });
         }
         let schema = reading("the schema", reader.schema_at(source, at))?.ok_or_else(|| ReplayError::Incomplete {
@@ -85,14 +85,6 @@ fn late_schema(reader: &Reader, source: SourceId, at: Timestamp) -> Result<Optio
     Ok(later.next().map(|dumped| {
         format!("the schema changed around this position (noticed at {dumped}): the older one was restored")
     }))
-}
-
-/// Whether a state lies at or after the base copy.
-fn covers(base: &BaseCopyRow, visible: &VisibleSet) -> bool {
-    match visible {
-        VisibleSet::Snapshot { snapshot, .. } => snapshot.xmax >= base.snapshot.xmax,
-        VisibleSet::Prefix { lsn, .. } => *lsn >= base.lsn,
-    }
 }
 
 /// The last reading of each sequence not after `at`, else its first one.

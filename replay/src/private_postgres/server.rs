@@ -85,6 +85,36 @@ impl PrivatePostgres {
         self.launch()
     }
 
+    /// Stops the server in good order, does something to its data directory, and starts it again. What is run there must run
+    /// as the directory's owner: see [`PrivatePostgres::run`].
+    pub fn restart_after<T>(&mut self, between: impl FnOnce(&Self, &Path) -> T) -> Result<T> {
+        self.end(Signal::SIGINT);
+        let done = between(self, &self.data_directory());
+        self.launch()?;
+        Ok(done)
+    }
+
+    /// Kills the server as a crash of the machine would, as far as a process can tell, and starts it again.
+    pub fn crash(&mut self) -> Result<()> {
+        self.end(Signal::SIGKILL);
+        // Orphans of the killed server hold its shared memory for a moment.
+        let deadline = Instant::now() + self.options.deadline;
+        loop {
+            match self.launch() {
+                Err(PrivatePostgresError::Died { .. }) if Instant::now() < deadline => std::thread::sleep(POLL),
+                launched => return launched,
+            }
+        }
+    }
+
+    /// Runs one of PostgreSQL's programs as the server's account; whether it succeeded.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Result<bool> {
+        let program = self.options.binaries.program(program);
+        let output = self.command(&program).args(arguments).output();
+        let output = output.map_err(|source| PrivatePostgresError::Io { attempt: "run", path: program, source })?;
+        Ok(output.status.success())
+    }
+
     /// How the superuser connects to `database` through the Unix socket.
     pub fn connection_config(&self, database: &str) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();

@@ -121,6 +121,27 @@ pub struct BaseCompleted {
     pub lsn: Lsn,
 }
 
+/// See [`Event::CaptureAttached`]. What lies between two of these belongs together; across one, changes may be missing and
+/// ids may mean something else.
+///
+/// [`Event::CaptureAttached`]: super::Event::CaptureAttached
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureAttached {
+    /// The server.
+    pub source: SourceId,
+    /// When the stream began; of one that goes on across a restart, when the connection was lost.
+    pub at: Timestamp,
+    /// Until when the stream before is known to be complete; none for the first. Between then and `at` changes are missing,
+    /// unless it is `continued`.
+    pub lost_at: Option<Timestamp>,
+    /// Commits from this position of the write-ahead log on belong to this stream.
+    pub lsn: Lsn,
+    /// Whether the stream goes on where the one before broke off (a durable slot): nothing is missing.
+    pub continued: bool,
+    /// Whether the server was restarted or crashed in between: an id that was not committed before may recur behind it.
+    pub restarted: bool,
+}
+
 /// What a change did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ChangeOp {

@@ -29,11 +29,12 @@ const NAMES: [&str; EventKind::COUNT] = [
     "snapshot sampled",
     "gap",
     "recorder stopped",
+    "capture attached",
 ];
 
 impl EventKind {
     /// How many kinds there are.
-    pub const COUNT: usize = 19;
+    pub const COUNT: usize = 20;
 
     /// The kind with that number; none for the kinds of newer versions.
     pub fn from_number(number: u8) -> Option<Self> {
@@ -78,6 +79,7 @@ impl Event {
             Event::SnapshotSampled(_) => 16,
             Event::Gap(_) => 17,
             Event::RecorderStopped(_) => 18,
+            Event::CaptureAttached(_) => 19,
         })
     }
 
@@ -103,6 +105,7 @@ impl Event {
             Event::SnapshotSampled(event) => event.asked_at,
             Event::Gap(event) => event.until.unwrap_or(event.from),
             Event::RecorderStopped(event) => event.at,
+            Event::CaptureAttached(event) => event.at,
         })
     }
 
@@ -136,7 +139,8 @@ impl Event {
                 | Event::TransactionFinished(_)
                 | Event::BaseCompleted(_)
                 | Event::CommitSeen(_)
-                | Event::RecorderStopped(_) => 0,
+                | Event::RecorderStopped(_)
+                | Event::CaptureAttached(_) => 0,
             }
     }
 }

@@ -79,6 +79,7 @@ macro_rules! each_table {
         $each!($tables.row_reads);
         $each!($tables.snapshot_samples);
         $each!($tables.base_copies);
+        $each!($tables.captures);
         $each!($tables.schemas);
         $each!($tables.sequences);
         $each!($tables.gaps);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::event::{
-    BaseCompleted, BaseRows, CommitSeen, Event, ExternalCall, Gap, RecorderStopped, RelationDescribed,
+    BaseCompleted, BaseRows, CaptureAttached, CommitSeen, Event, ExternalCall, Gap, RecorderStopped, RelationDescribed,
     RequestBodyReceived, RequestFinished, RequestStarted, RowChanges, SchemaDumped, SequenceValues, SessionEnded,
     SessionStarted, SnapshotSampled, SourceStarted, Statement, TransactionFinished,
 };
@@ -44,6 +44,7 @@ pub(super) struct Log {
     pub(super) relations: BTreeMap<(SourceId, Oid, u32), RelationDescribed>,
     pub(super) base_rows: Vec<BaseRows>,
     pub(super) base_completed: Vec<BaseCompleted>,
+    pub(super) attachments: Vec<CaptureAttached>,
     /// In the order of their commits and ordinals.
     pub(super) row_changes: Vec<RowChanges>,
     pub(super) commits: Vec<CommitSeen>,
@@ -148,5 +149,6 @@ fn take(event: Event, log: &mut Log, parts: &mut Parts) {
         Event::SnapshotSampled(sample) => log.samples.push(sample),
         Event::Gap(gap) => log.gaps.push(gap),
         Event::RecorderStopped(stopped) => log.stops.push(stopped),
+        Event::CaptureAttached(attached) => log.attachments.push(attached),
     }
 }

@@ -14,8 +14,8 @@ use super::collect::{Log, Transaction};
 use super::commits::Commits;
 use super::snapshots::Timeline;
 use super::writes::{Effect, Writes};
-use crate::event::{SnapshotRecord, TransactionOutcome};
-use crate::ids::{SourceId, TransactionId, Xid};
+use crate::event::{CaptureAttached, SnapshotRecord, TransactionOutcome};
+use crate::ids::{Lsn, SourceId, TransactionId, Xid};
 use crate::snapshot::PgSnapshot;
 use crate::time::Timestamp;
 
@@ -70,6 +70,7 @@ pub(super) fn identify(log: &Log, writes: &Writes, commits: &Commits<'_>, timeli
         if let Some(xid) = asked_xid(log, transaction) {
             let committed = outcome(transaction).is_none_or(|outcome| outcome != TransactionOutcome::RolledBack);
             let commit = commits.find(source, xid).filter(|_| committed);
+            let commit = commit.filter(|place| may_be_its(log, source, transaction, commits.at(*place).lsn));
             taken.extend(commit);
             identities.insert(*id, Identity { xid: Some(xid), certainty: Certainty::Asked, commit });
         }
@@ -106,6 +107,16 @@ fn asked_xid(log: &Log, transaction: &Transaction) -> Option<Xid> {
 
 fn outcome(transaction: &Transaction) -> Option<TransactionOutcome> {
     transaction.finished.as_ref().map(|finished| finished.outcome)
+}
+
+/// Whether a commit of a transaction's id may be its own: after a restart of the server an id that had not been committed is
+/// given out again. Prepared transactions live through it.
+fn may_be_its(log: &Log, source: SourceId, transaction: &Transaction, commit: Lsn) -> bool {
+    let Some(finished) = &transaction.finished else { return true };
+    let recurs = |border: &&CaptureAttached| {
+        border.source == source && border.restarted && border.lsn <= commit && finished.started < border.at
+    };
+    finished.outcome == TransactionOutcome::Prepared || !log.attachments.iter().any(|border| recurs(&border))
 }
 
 fn may_have_committed(transaction: &Transaction) -> bool {

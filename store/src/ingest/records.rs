@@ -4,7 +4,7 @@ use super::Scope;
 use super::collect::{Log, Request, Session};
 use super::json::json;
 use super::tables::{
-    BaseCopyRow, GapRow, RecorderStopRow, RelationRow, RequestRow, SchemaRow, SequenceRow, SessionRow,
+    BaseCopyRow, CaptureRow, GapRow, RecorderStopRow, RelationRow, RequestRow, SchemaRow, SequenceRow, SessionRow,
     SnapshotSampleRow, SourceRow, Tables,
 };
 use crate::event::{Body, Gap, GapKind, RelationDescribed, RequestEnd, SchemaFlavour, SourceKind, Tracking};
@@ -35,6 +35,18 @@ pub(super) fn fill(log: &Log, scope: Scope, tables: &mut Tables) {
             completed: base.at,
             snapshot: base.snapshot.to_string(),
             lsn: base.lsn,
+        })
+        .collect();
+    tables.captures = log
+        .attachments
+        .iter()
+        .map(|attached| CaptureRow {
+            source: attached.source,
+            attached: attached.at,
+            lost: attached.lost_at,
+            lsn: attached.lsn,
+            continued: attached.continued,
+            restarted: attached.restarted,
         })
         .collect();
     fill_schemas(log, tables);

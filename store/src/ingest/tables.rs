@@ -125,6 +125,11 @@ rows! {
     /// The end of a base copy.
     BaseCopyRow, "base_copies" { source: SourceId, completed: Timestamp, snapshot: String, lsn: Lsn }
 
+    /// A beginning of the change stream.
+    CaptureRow, "captures" {
+        source: SourceId, attached: Timestamp, lost: Option<Timestamp>, lsn: Lsn, continued: bool, restarted: bool,
+    }
+
     /// A schema dump.
     SchemaRow, "schemas" {
         source: SourceId, version: u32, dumped: Timestamp, flavour: &'static str, sql: String, roles_sql: String,
@@ -159,6 +164,7 @@ pub struct Tables {
     pub(crate) row_reads: Vec<RowReadRow>,
     pub(crate) snapshot_samples: Vec<SnapshotSampleRow>,
     pub(crate) base_copies: Vec<BaseCopyRow>,
+    pub(crate) captures: Vec<CaptureRow>,
     pub(crate) schemas: Vec<SchemaRow>,
     pub(crate) sequences: Vec<SequenceRow>,
     pub(crate) gaps: Vec<GapRow>,

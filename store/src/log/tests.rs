@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::StoreError;
 use crate::event::measure::EventKind;
-use crate::event::{ChangeOp, CommitSeen, RecorderStopped};
+use crate::event::{CaptureAttached, ChangeOp, CommitSeen, RecorderStopped};
 use crate::event::{Event, RowChange, RowChanges, SessionEnded};
 use crate::ids::{Lsn, Oid, SessionId, SourceId, Xid};
 use crate::time::Timestamp;
@@ -93,7 +93,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 #[test]
 fn kinds_are_the_first_byte_of_the_encoding_and_never_change() {
-    let ends: [(Event, u8, &str); 3] = [
+    let ends: [(Event, u8, &str); 4] = [
         (Event::SessionEnded(SessionEnded { id: SessionId(1), at: Timestamp(0) }), 5, "session ended"),
         (
             Event::CommitSeen(CommitSeen {
@@ -107,10 +107,18 @@ fn kinds_are_the_first_byte_of_the_encoding_and_never_change() {
             13,
             "commit seen",
         ),
+        (Event::RecorderStopped(RecorderStopped { at: Timestamp(0), dropped_events: 0 }), 18, "recorder stopped"),
         (
-            Event::RecorderStopped(RecorderStopped { at: Timestamp(0), dropped_events: 0 }),
-            (EventKind::COUNT - 1) as u8,
-            "recorder stopped",
+            Event::CaptureAttached(CaptureAttached {
+                source: SourceId(0),
+                at: Timestamp(0),
+                lost_at: None,
+                lsn: Lsn(1),
+                continued: false,
+                restarted: false,
+            }),
+            19,
+            "capture attached",
         ),
     ];
     for (event, number, name) in ends {

@@ -209,7 +209,7 @@ fn named(
     let resolved = changes.into_iter().map(|change| {
         let (lsn, ordinal, op) = change.place();
         past.remove(&(row_id(&change), lsn, ordinal, op))
-            .or_else(|| resolve(vec![change.clone()], catalogue).pop())
+            .or_else(|| resolve(vec![change.clone()], catalogue).into_iter().next())
             .unwrap_or(Resolved { change, before: None, after: None })
     });
     Ok(resolved.map(|resolved| detail(catalogue, &resolved)).collect())

@@ -1,9 +1,11 @@
 //! The questions as methods of [`Reader`].
 
+use std::collections::BTreeSet;
+
 use super::{
     CallFilter, ChangeFilter, CommitRange, LineageFilter, QueryError, RequestFilter, ResolvedPosition, StatementFilter,
-    TransactionFilter, VisibleSet, calls, changes, history, lineage, moments, relations, requests, restore, sql,
-    statements, totals, transactions, visible,
+    TransactionFilter, VisibleSet, calls, changes, history, lineage, moments, relations, requests, restore,
+    spans::Spans, sql, statements, totals, transactions, visible,
 };
 use crate::error::StoreError;
 use crate::ids::{CallId, Oid, RequestId, SourceId, StatementId, TransactionId, Xid};
@@ -14,6 +16,7 @@ use crate::model::{
 };
 use crate::position::Position;
 use crate::reader::Reader;
+use crate::snapshot::PgSnapshot;
 use crate::time::Timestamp;
 
 /// Lists and details.
@@ -155,9 +158,26 @@ impl Reader {
         Ok(restore::sequences(self.connection(), source)?)
     }
 
-    /// The first complete base copy: every state at or after it can be restored.
+    /// The first complete base copy: the first state that can be restored.
     pub fn base_copy(&self, source: SourceId) -> Result<Option<BaseCopyRow>, StoreError> {
         Ok(restore::base_copies(self.connection())?.into_iter().find(|base| base.source == source))
+    }
+
+    /// The base copy that a state of the time `at` can be restored from; none for a state before it was complete, and for
+    /// what a snapshot saw while changes were missing.
+    pub fn base_of(
+        &self,
+        source: SourceId,
+        visible: &VisibleSet,
+        at: Timestamp,
+    ) -> Result<Option<BaseCopyRow>, StoreError> {
+        Ok(restore::base_of(self.connection(), source, visible, at)?)
+    }
+
+    /// What a snapshot that was taken at a time made visible: nothing of a later life of the server, in which ids may recur.
+    pub fn seen_at(&self, source: SourceId, snapshot: PgSnapshot, at: Timestamp) -> Result<VisibleSet, StoreError> {
+        let before = Spans::load(self.connection())?.border_after(source, at);
+        Ok(VisibleSet::Snapshot { snapshot, also: BTreeSet::new(), except: BTreeSet::new(), before })
     }
 
     /// Commits in the order of the write-ahead log.

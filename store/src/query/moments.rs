@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::decode::{Columns, bound_time, select};
 use super::error::QueryError;
-use super::restore::base_copies;
+use super::restore::{base_copies, base_of, is_off};
+use super::spans::Spans;
 use super::totals::totals;
 use super::visible_set::VisibleSet;
 use crate::ids::{CallId, Lsn, RequestId, SourceId, StatementId, TransactionId, Xid};
@@ -91,17 +92,34 @@ pub(super) fn resolve(connection: &Connection, position: &Position) -> Result<Re
         Anchor::Statement(id) => at_statement(connection, position, *id)?,
         Anchor::Call(id) => at_call(connection, position, *id)?,
     };
-    let base = base_copies(connection)?;
     if resolved.source.is_none() {
-        resolved.source = only_database(connection)?.or(base.first().map(|base| base.source));
+        resolved.source = match only_database(connection)? {
+            Some(source) => Some(source),
+            None => base_copies(connection)?.first().map(|base| base.source),
+        };
     }
-    resolved.restorable = base.iter().filter(|base| resolved.source.is_none_or(|source| source == base.source)).any(
-        |base| match &resolved.visible {
-            VisibleSet::Prefix { lsn, .. } => *lsn >= base.lsn,
-            VisibleSet::Snapshot { snapshot, .. } => snapshot.xmax >= base.snapshot.xmax,
-        },
-    );
+    if let Some(source) = resolved.source {
+        place(connection, position, source, &mut resolved)?;
+    }
     Ok(resolved)
+}
+
+/// Bounds a state by what the change stream holds, and says whether it can be restored.
+fn place(
+    connection: &Connection,
+    position: &Position,
+    source: SourceId,
+    resolved: &mut ResolvedPosition,
+) -> Result<(), QueryError> {
+    let spans = Spans::load(connection)?;
+    if let VisibleSet::Snapshot { before, .. } = &mut resolved.visible {
+        *before = spans.border_after(source, resolved.at);
+    }
+    // A state in commit order is what it is; one of a time is not known while changes were missing.
+    let timeless = matches!(position.anchor, Anchor::Start | Anchor::End | Anchor::Lsn(_) | Anchor::Xid(_));
+    let missing = !timeless && (spans.is_missing(source, resolved.at) || is_off(connection, source, resolved.at)?);
+    resolved.restorable = !missing && base_of(connection, source, &resolved.visible, resolved.at)?.is_some();
+    Ok(())
 }
 
 /// The one database server of a trace, or its first.
@@ -136,7 +154,7 @@ fn at_time(connection: &Connection, position: &Position, time: Timestamp) -> Res
         vec![bound_time(time)],
         |row| row.optional("lsn", Lsn),
     )?;
-    let base = base_copies(connection)?.into_iter().find(|base| base.completed <= time).map(|base| base.lsn);
+    let base = base_copies(connection)?.into_iter().rfind(|base| base.completed <= time).map(|base| base.lsn);
     let lsn = found.into_iter().flatten().next().max(base).unwrap_or_default();
     Ok(ResolvedPosition::new(position, time, VisibleSet::Prefix { lsn, inclusive: true }))
 }

@@ -6,6 +6,7 @@ use duckdb::Connection;
 
 use super::decode::{Columns, select};
 use super::error::QueryError;
+use super::spans::Spans;
 use crate::copy_text::CopyField;
 use crate::event::RelationColumn;
 use crate::ids::{Oid, SourceId};
@@ -56,6 +57,8 @@ impl Shape {
 #[derive(Debug, Default)]
 pub(crate) struct Catalogue {
     shapes: HashMap<(SourceId, Oid), BTreeMap<u32, Shape>>,
+    /// Where the change streams were interrupted.
+    pub(crate) spans: Spans,
 }
 
 impl Catalogue {
@@ -69,7 +72,7 @@ impl Catalogue {
             Vec::new(),
             shape,
         )?;
-        let mut catalogue = Catalogue::default();
+        let mut catalogue = Catalogue { spans: Spans::load(connection)?, ..Catalogue::default() };
         for shape in shapes {
             let versions = catalogue.shapes.entry((shape.info.source, shape.info.oid)).or_default();
             versions.insert(shape.info.version, shape);

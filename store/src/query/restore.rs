@@ -5,6 +5,8 @@ use duckdb::types::Value;
 
 use super::decode::{Columns, bound_time, number_list, select};
 use super::error::QueryError;
+use super::spans::Spans;
+use super::visible_set::VisibleSet;
 use crate::ids::{Lsn, Oid, SourceId, TransactionId, Xid};
 use crate::model::{BaseCopyRow, CommitRow, RawChange, SchemaRow, SequenceRow};
 use crate::time::Timestamp;
@@ -37,6 +39,43 @@ pub(super) fn base_copies(connection: &Connection) -> Result<Vec<BaseCopyRow>, Q
         },
     )?;
     Ok(found.into_iter().flatten().collect())
+}
+
+/// The base copy that a state can be restored from; none for a state before it was complete, and for what a snapshot saw
+/// while changes were missing. `at` is the state's time.
+pub(super) fn base_of(
+    connection: &Connection,
+    source: SourceId,
+    visible: &VisibleSet,
+    at: Timestamp,
+) -> Result<Option<BaseCopyRow>, QueryError> {
+    let spans = Spans::load(connection)?;
+    let span = match visible {
+        VisibleSet::Prefix { .. } => spans.behind(source, visible),
+        VisibleSet::Snapshot { .. } if spans.is_missing(source, at) || is_off(connection, source, at)? => {
+            return Ok(None);
+        }
+        VisibleSet::Snapshot { .. } => spans.at(source, at),
+    };
+    let covers = |base: &BaseCopyRow| match visible {
+        VisibleSet::Prefix { lsn, .. } => *lsn >= base.lsn,
+        VisibleSet::Snapshot { snapshot, .. } => snapshot.xmax >= base.snapshot.xmax,
+    };
+    let own = |base: &BaseCopyRow| base.source == source && span.holds(base.lsn) && covers(base);
+    Ok(base_copies(connection)?.into_iter().find(own))
+}
+
+/// Whether capture of a server was off at a time and did not come back since.
+pub(super) fn is_off(connection: &Connection, source: SourceId, at: Timestamp) -> Result<bool, QueryError> {
+    let found = select(
+        connection,
+        "gaps",
+        "SELECT 1 AS one FROM gaps WHERE kind = 'capture off' AND source = ? AND from_time < ? AND until_time IS NULL
+        LIMIT 1",
+        vec![Value::USmallInt(source.0), bound_time(at)],
+        |_| Ok(()),
+    )?;
+    Ok(!found.is_empty())
 }
 
 /// The schema as it was at a time: the last dump not begun later. The first dump serves for times before it.

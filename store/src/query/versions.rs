@@ -22,6 +22,8 @@ pub(crate) enum Op {
     Update,
     /// The end of every row.
     Truncate,
+    /// Not a stored change: from here on changes are missing, and what was known of the row does not hold any more.
+    Lost,
 }
 
 impl Op {
@@ -45,6 +47,7 @@ impl Op {
             Op::Update => "update",
             Op::Delete => "delete",
             Op::Truncate => "truncate",
+            Op::Lost => "lost",
         }
     }
 }
@@ -100,7 +103,35 @@ pub(crate) struct Resolved {
 /// Resolves the changes of one key (truncates of its relation among them). The result is in order of time: changes in
 /// commit order, each base row behind the changes that its snapshot saw. A base row that only repeats what the changes
 /// before it had made is left out, as are truncates that found no row.
+///
+/// Where capture was interrupted, the version that was open ends with [`Op::Lost`]: what became of it is not known, even if
+/// the next base copy finds the same values.
 pub(crate) fn resolve(mut changes: Vec<StoredChange>, catalogue: &Catalogue) -> Vec<Resolved> {
+    let mut resolved = Vec::with_capacity(changes.len());
+    let Some(source) = changes.first().map(|change| change.source) else { return resolved };
+    for span in catalogue.spans.of(source) {
+        let own = |change: &mut StoredChange| match change.op {
+            Op::Base => span.holds_base(change.committed_at),
+            _ => span.holds(change.commit_lsn),
+        };
+        let timeline = timeline(changes.extract_if(.., own).collect());
+        let template = timeline.last().cloned();
+        let mut state: Option<RowImage> = None;
+        for change in timeline {
+            if let Some(step) = step(change, &mut state, catalogue) {
+                resolved.push(step);
+            }
+        }
+        if let (Some(before), Some(last), Some(end), Some(at)) = (state, template, span.end, span.complete_until) {
+            let change = lost(&last, end, at, resolved.last());
+            resolved.push(Resolved { change, before: Some(before), after: None });
+        }
+    }
+    resolved
+}
+
+/// The changes of one span in order of time.
+fn timeline(mut changes: Vec<StoredChange>) -> Vec<StoredChange> {
     let mut base: Vec<StoredChange> = changes.extract_if(.., |change| change.op == Op::Base).collect();
     changes.sort_by_key(StoredChange::place);
     base.sort_by_key(|row| (row.snapshot.as_ref().map(|snapshot| snapshot.xmax), row.committed_at));
@@ -112,14 +143,28 @@ pub(crate) fn resolve(mut changes: Vec<StoredChange>, catalogue: &Catalogue) -> 
         let place = timeline.iter().rposition(seen).map_or(0, |last| last + 1);
         timeline.insert(place, row);
     }
-    let mut resolved = Vec::with_capacity(timeline.len());
-    let mut state: Option<RowImage> = None;
-    for change in timeline {
-        if let Some(step) = step(change, &mut state, catalogue) {
-            resolved.push(step);
-        }
+    timeline
+}
+
+/// The end of what is known of a row: just before the next span begins.
+fn lost(change: &StoredChange, end: Lsn, at: Timestamp, previous: Option<&Resolved>) -> StoredChange {
+    let key = previous.map(|step| step.change.key.clone()).unwrap_or_default();
+    StoredChange {
+        key,
+        op: Op::Lost,
+        old: None,
+        new: None,
+        xid: Xid(0),
+        commit_lsn: Lsn(end.0.saturating_sub(1)),
+        ordinal: 0,
+        committed_at: at,
+        transaction: None,
+        statement: None,
+        snapshot: None,
+        source: change.source,
+        relation: change.relation,
+        version: change.version,
     }
-    resolved
 }
 
 fn step(change: StoredChange, state: &mut Option<RowImage>, catalogue: &Catalogue) -> Option<Resolved> {
@@ -135,7 +180,7 @@ fn step(change: StoredChange, state: &mut Option<RowImage>, catalogue: &Catalogu
             }
             (None, Some(row))
         }
-        Op::Truncate => (Some(found?), None),
+        Op::Truncate | Op::Lost => (Some(found?), None),
         Op::Delete => (found.or_else(|| stored_old(&change)), None),
         Op::Insert => (None, filled(&change, None, catalogue)),
         Op::Update => {

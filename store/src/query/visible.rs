@@ -14,6 +14,7 @@ use super::changes::split;
 use super::decode::{number_list, select};
 use super::error::{QueryError, While};
 use super::relations::Catalogue;
+use super::spans::Span;
 use super::versions::{RowImage, fill};
 use super::visible_bag::visible_bag;
 use super::visible_set::VisibleSet;
@@ -24,16 +25,16 @@ use crate::model::VisibleRow;
 /// With more affected keys than this, all of the relation's changes are read instead of those of the keys.
 const MOST_KEYS: usize = 5_000;
 
-/// The changes that apply, and the base rows that hold. `{visible}` stands for the state, `{scope}` for a restriction to
-/// some keys. Transactions that a base row's snapshot saw are below its xmax and not in its list.
+/// The changes that apply, and the base rows that hold. `{visible}` stands for the state, `{changes}` and `{base}` for the
+/// span of capture that it is restored from, `{scope}` for a restriction to some keys. Transactions that a base row's snapshot saw are below its xmax and not in its list.
 const APPLIED: &str = "
     changes AS MATERIALIZED (SELECT key, op, new_values, relation_version, xid, commit_lsn, ordinal,
             {'lsn': commit_lsn, 'ordinal': ordinal, 'rank': CASE op WHEN 'delete' THEN 0 ELSE 1 END} AS place
-        FROM row_changes WHERE source = ? AND relation_id = ? AND op <> 'base' AND {visible} AND {scope}),
+        FROM row_changes WHERE source = ? AND relation_id = ? AND op <> 'base' AND {visible} AND {changes} AND {scope}),
     cuts AS MATERIALIZED (SELECT xid, place FROM changes WHERE op = 'truncate'),
     last_cut AS (SELECT max(place) AS place FROM cuts),
     all_base AS MATERIALIZED (SELECT key, new_values, relation_version, ordinal, snapshot
-        FROM row_changes WHERE source = ? AND relation_id = ? AND op = 'base' AND {scope}
+        FROM row_changes WHERE source = ? AND relation_id = ? AND op = 'base' AND {base} AND {scope}
         QUALIFY row_number() OVER (PARTITION BY key ORDER BY committed_at DESC, ordinal DESC) = 1),
     snapshots AS MATERIALIZED (SELECT snapshot, parts[1]::UBIGINT AS xmin, parts[2]::UBIGINT AS xmax,
             list_transform(string_split(parts[3], ','), lambda xid: TRY_CAST(xid AS UBIGINT)) AS running
@@ -65,8 +66,12 @@ const LIVE: &str = "
         FROM last WHERE last.op <> 'delete')
     SELECT key, row, version FROM live ORDER BY part, first, second, key";
 
-fn query(tail: &str, visible: &VisibleSet, scope: &str) -> String {
-    format!("WITH {APPLIED}, {tail}").replace("{visible}", &visible.as_sql()).replace("{scope}", scope)
+fn query(tail: &str, (visible, span): (&VisibleSet, &Span), scope: &str) -> String {
+    format!("WITH {APPLIED}, {tail}")
+        .replace("{visible}", &visible.as_sql())
+        .replace("{changes}", &span.changes_as_sql())
+        .replace("{base}", &span.base_as_sql())
+        .replace("{scope}", scope)
 }
 
 fn bound(source: SourceId, relation: Oid) -> Vec<Value> {
@@ -85,9 +90,10 @@ pub(super) fn visible_rows(
     if catalogue.latest(source, relation).is_some_and(|shape| shape.key.is_empty()) {
         return visible_bag(connection, &catalogue, source, relation, visible);
     }
+    let state = (visible, &catalogue.spans.behind(source, visible));
     let mut incomplete: HashMap<String, usize> = HashMap::new();
     let mut found = 0;
-    let mut rows = select(connection, "visible rows", &query(LIVE, visible, "true"), bound(source, relation), |row| {
+    let mut rows = select(connection, "visible rows", &query(LIVE, state, "true"), bound(source, relation), |row| {
         // by position: there may be millions of rows
         let text: String = row.0.get(1).while_reading("visible rows")?;
         if is_incomplete(&text) {
@@ -101,7 +107,7 @@ pub(super) fn visible_rows(
         if incomplete.is_empty() {
             break;
         }
-        for (key, image) in histories(connection, &catalogue, (source, relation), visible, &incomplete, scope)? {
+        for (key, image) in histories(connection, &catalogue, (source, relation), state, &incomplete, scope)? {
             if let Some(index) = incomplete.get(&key).copied() {
                 let known = !image.fields.contains(&CopyField::Unchanged);
                 rows[index] = VisibleRow { version: image.version, text: join(&image.fields) };
@@ -132,7 +138,7 @@ fn histories(
     connection: &Connection,
     catalogue: &Catalogue,
     (source, relation): (SourceId, Oid),
-    visible: &VisibleSet,
+    state: (&VisibleSet, &Span),
     keys: &HashMap<String, usize>,
     scope: Scope,
 ) -> Result<HashMap<String, RowImage>, QueryError> {
@@ -145,7 +151,7 @@ fn histories(
     let mut images: HashMap<String, RowImage> = HashMap::new();
     // what the delete just before ended, with its place: an insert of the same place is the same row under a new key
     let mut ended: Option<(Place, RowImage)> = None;
-    select(connection, "versions of rows", &query(STEPS, visible, &condition), bound(source, relation), |row| {
+    select(connection, "versions of rows", &query(STEPS, state, &condition), bound(source, relation), |row| {
         let key = row.text("key")?;
         if scope == Scope::Keys && !keys.contains_key(&key) {
             return Ok(());

@@ -9,6 +9,7 @@ use super::changes::split;
 use super::decode::select;
 use super::error::QueryError;
 use super::relations::Catalogue;
+use super::spans::Span;
 use super::versions::{RowImage, fill};
 use super::visible::is_incomplete;
 use super::visible_set::VisibleSet;
@@ -44,10 +45,11 @@ pub(super) fn visible_bag(
     relation: Oid,
     visible: &VisibleSet,
 ) -> Result<Vec<VisibleRow>, QueryError> {
-    let changes = visible_changes(connection, catalogue, (source, relation), visible)?;
+    let span = catalogue.spans.behind(source, visible);
+    let changes = visible_changes(connection, catalogue, (source, relation), (visible, &span))?;
     let touched: HashSet<&str> =
         changes.iter().flat_map(|change| [&change.old, &change.new]).flatten().map(String::as_str).collect();
-    let (entries, snapshots) = base_rows(connection, (source, relation))?;
+    let (entries, snapshots) = base_rows(connection, (source, relation), &span)?;
     let mut bag = Bag { entries, by_text: HashMap::new(), snapshots };
     for (index, entry) in bag.entries.iter().enumerate() {
         if touched.contains(entry.row.text.as_str()) {
@@ -127,14 +129,18 @@ impl Bag {
 fn base_rows(
     connection: &Connection,
     (source, relation): (SourceId, Oid),
+    span: &Span,
 ) -> Result<(Vec<Entry>, Vec<PgSnapshot>), QueryError> {
     let mut snapshots: Vec<PgSnapshot> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
     let entries = select(
         connection,
         "base rows",
-        "SELECT new_values, relation_version, snapshot FROM row_changes
-         WHERE source = ? AND relation_id = ? AND op = 'base' ORDER BY ordinal",
+        &format!(
+            "SELECT new_values, relation_version, snapshot FROM row_changes
+             WHERE source = ? AND relation_id = ? AND op = 'base' AND {} ORDER BY ordinal",
+            span.base_as_sql()
+        ),
         vec![Value::USmallInt(source.0), Value::UInt(relation.0)],
         |row| {
             let text = row.text("snapshot")?;
@@ -162,13 +168,14 @@ fn visible_changes(
     connection: &Connection,
     catalogue: &Catalogue,
     (source, relation): (SourceId, Oid),
-    visible: &VisibleSet,
+    (visible, span): (&VisibleSet, &Span),
 ) -> Result<Vec<Change>, QueryError> {
     let sql = format!(
         "SELECT op, key, old_values, new_values, relation_version, xid, commit_lsn, ordinal FROM row_changes
-         WHERE source = ? AND relation_id = ? AND op <> 'base' AND {}
+         WHERE source = ? AND relation_id = ? AND op <> 'base' AND {} AND {}
          ORDER BY commit_lsn, ordinal, op",
-        visible.as_sql()
+        visible.as_sql(),
+        span.changes_as_sql()
     );
     let mut ended: Option<((u64, u64), String)> = None;
     select(connection, "row changes", &sql, vec![Value::USmallInt(source.0), Value::UInt(relation.0)], |row| {

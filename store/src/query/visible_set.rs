@@ -21,6 +21,9 @@ pub enum VisibleSet {
         also: BTreeSet<Xid>,
         /// Not visible although the snapshot sees them. Stronger than `also`.
         except: BTreeSet<Xid>,
+        /// Nothing committed at or behind this position is visible: the server was restarted or its change stream lost
+        /// after the snapshot, and ids may recur.
+        before: Option<Lsn>,
     },
     /// Every commit up to a position in the write-ahead log: a state in commit order, which no session need have seen.
     Prefix {
@@ -34,7 +37,7 @@ pub enum VisibleSet {
 impl VisibleSet {
     /// Just what a snapshot sees.
     pub fn of(snapshot: PgSnapshot) -> Self {
-        VisibleSet::Snapshot { snapshot, also: BTreeSet::new(), except: BTreeSet::new() }
+        VisibleSet::Snapshot { snapshot, also: BTreeSet::new(), except: BTreeSet::new(), before: None }
     }
 
     /// Everything that was recorded.
@@ -45,8 +48,10 @@ impl VisibleSet {
     /// Whether a committed transaction's changes are in the state.
     pub fn contains(&self, xid: Xid, commit_lsn: Lsn) -> bool {
         match self {
-            VisibleSet::Snapshot { snapshot, also, except } => {
-                !except.contains(&xid) && (also.contains(&xid) || snapshot.sees(xid))
+            VisibleSet::Snapshot { snapshot, also, except, before } => {
+                before.is_none_or(|before| commit_lsn < before)
+                    && !except.contains(&xid)
+                    && (also.contains(&xid) || snapshot.sees(xid))
             }
             VisibleSet::Prefix { lsn, inclusive } => commit_lsn < *lsn || (*inclusive && commit_lsn == *lsn),
         }
@@ -56,7 +61,7 @@ impl VisibleSet {
     pub(crate) fn as_sql(&self) -> String {
         let list = |xids: &mut dyn Iterator<Item = Xid>| number_list(xids.map(|xid| xid.0));
         match self {
-            VisibleSet::Snapshot { snapshot, also, except } => {
+            VisibleSet::Snapshot { snapshot, also, except, before } => {
                 let mut sql = format!("(xid < {} OR (xid < {}", snapshot.xmin, snapshot.xmax);
                 // writing to a string does not fail
                 if !snapshot.in_progress.is_empty() {
@@ -67,6 +72,9 @@ impl VisibleSet {
                 if !except.is_empty() {
                     let hidden = list(&mut except.iter().copied());
                     let _ = write!(sql, " AND xid NOT IN {hidden}");
+                }
+                if let Some(before) = before {
+                    let _ = write!(sql, " AND commit_lsn < {}", before.0);
                 }
                 format!("({sql})")
             }

@@ -82,6 +82,10 @@ fn catalog(segment: &SegmentEntry) -> String {
     format!("segment_{}", segment.number)
 }
 
+/// A gap that lasts is restated when it ends: then the first statement of it says nothing more.
+const ENDED_GAPS: &str = " QUALIFY until_time IS NOT NULL
+    OR count(until_time) OVER (PARTITION BY kind, from_time, source, session_id, relation_id) = 0";
+
 /// One view for each table, over every segment that has it and the tail, which has them all.
 fn views(manifest: &Manifest) -> String {
     let view = |table: &Table| {
@@ -93,7 +97,8 @@ fn views(manifest: &Manifest) -> String {
             .collect();
         let union = parts.join(" UNION ALL ");
         let distinct = if REPEATED.contains(&table.name) { "DISTINCT " } else { "" };
-        format!("CREATE VIEW {} AS SELECT {distinct}{columns} FROM ({union});\n", table.name)
+        let condition = if table.name == "gaps" { ENDED_GAPS } else { "" };
+        format!("CREATE VIEW {} AS SELECT {distinct}{columns} FROM ({union}){condition};\n", table.name)
     };
     TABLES.iter().map(view).collect::<Vec<_>>().concat()
 }

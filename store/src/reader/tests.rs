@@ -201,3 +201,28 @@ fn a_reader_moves_between_threads() {
     moves::<Reader>();
     moves::<InterruptHandle>();
 }
+
+#[test]
+fn a_gap_that_ended_is_listed_once() {
+    let (_directory, recording) = recording(1 << 20);
+    let gap = |from: i64, until: Option<i64>| {
+        crate::event::Event::Gap(crate::event::Gap {
+            kind: crate::event::GapKind::CaptureOff,
+            from: crate::time::Timestamp(from),
+            until: until.map(crate::time::Timestamp),
+            source: None,
+            session: None,
+            relation: None,
+            count: 0,
+            reason: "the stream was lost".to_owned(),
+        })
+    };
+    for event in [gap(1, None), gap(1, Some(5)), gap(7, None), gap(9, Some(10))] {
+        recording.sink().record(event);
+    }
+    let path = recording.path().to_owned();
+    recording.finish().expect("finishes");
+    let reader = Reader::open(&path).expect("opens");
+    let ends = "SELECT epoch_us(from_time) * 100 + coalesce(epoch_us(until_time), 0) FROM gaps ORDER BY 1";
+    assert_eq!(numbers(&reader, ends), [105, 700, 910]);
+}

@@ -121,6 +121,17 @@ pub(crate) struct RecordOptions {
     /// Directory with PostgreSQL's programs (pg_dump)
     #[arg(long, value_name = "DIR", env = "TXRAY_PG_BIN")]
     pub(crate) pg_bin: Option<PathBuf>,
+    /// Capture row changes through a durable replication slot of this name, so that a lost connection leaves no gap
+    ///
+    /// It is made where it is missing, and stays with its publications when the recording ends: the next recording with
+    /// this name goes on from there. Until then the server keeps its write-ahead log for it, and refuses updates of a table
+    /// that loses its primary key; drop the slot and the publications NAME_full and NAME_ins when it is not needed any more.
+    /// With several --pg, those behind the first get NAME_2, NAME_3, …
+    #[arg(long, value_name = "NAME")]
+    pub(crate) slot: Option<String>,
+    /// Let go of the slot, and end the capture with a gap, when it holds back more write-ahead log than this (such as 512MiB, 1GiB)
+    #[arg(long, value_name = "SIZE", requires = "slot")]
+    pub(crate) slot_lag: Option<String>,
     /// Print the configuration in effect, with where each value comes from, and record nothing
     #[arg(long)]
     pub(crate) print_config: bool,

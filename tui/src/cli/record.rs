@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
+use txray_recorder::capture::{DurableSlot, parse_bytes};
 use txray_recorder::pg::session::Mode;
 use txray_recorder::recorder::{AppCommand, CertificateFiles, RecorderConfig, parse_listen, record};
 use txray_store::time::Timestamp;
@@ -38,6 +39,9 @@ fn configuration(options: RecordOptions, settings: &Settings) -> anyhow::Result<
         SnapshotMode::Inject => Mode::Inject,
         SnapshotMode::Observe => Mode::Observe,
     };
+    let limit = options.slot_lag.as_deref().map(parse_bytes).transpose().context(settings.name("slot_lag"))?;
+    let slot = options.slot.as_deref().map(|name| DurableSlot::new(name, limit));
+    config.slot = slot.transpose().context(settings.name("slot"))?;
     let mut words = options.app.into_iter();
     config.command =
         words.next().map(|program| AppCommand { program: program.into(), args: words.map(Into::into).collect() });

@@ -1,5 +1,4 @@
 use bytes::Bytes;
-use txray_store::ids::Lsn;
 
 use super::*;
 use crate::pgoutput::{Delete, Insert, Truncate, Update, Value};
@@ -126,4 +125,31 @@ fn a_stream_out_of_order_is_an_error() {
     let unknown = Message::Insert(Insert { relation: Oid(1), new: vec![text("secret")] });
     let error = check(vec![begin(1), unknown]);
     assert!(error.contains("relation 1") && !error.contains("secret"), "{error}");
+}
+
+#[test]
+fn a_transaction_cut_off_goes_on_where_it_was() {
+    let many = |from: usize, count: usize| (from..from + count).map(|n| insert(&n.to_string()));
+    let mut assembler = assembler(740);
+    let cut = take(&mut assembler, [begin(742)].into_iter().chain(many(0, 700))).expect("in order");
+    assert_eq!(chunks(&cut), [(Xid(742), 0, 500)]);
+    assembler.interrupt(Lsn(50));
+    assert!(!assembler.in_transaction());
+    assembler.lay_out(TABLE, Layout { version: 2, positions: vec![0, 2], width: 3 });
+    let again = [begin(742)].into_iter().chain(many(0, 900)).chain([commit()]);
+    let events = take(&mut assembler, again).expect("in order");
+    assert_eq!(chunks(&events), [(Xid(742), 500, 400)]);
+    let Some(Event::CommitSeen(seen)) = events.last() else { panic!("a commit") };
+    assert_eq!(seen.change_count, 900);
+    let Event::RowChanges(first) = &events[0] else { panic!("changes") };
+    assert_eq!(first.changes[0].new.as_deref(), Some("500\t\\N\t\\N"));
+}
+
+#[test]
+fn what_was_received_before_is_not_taken_twice() {
+    let mut assembler = assembler(740);
+    take(&mut assembler, [begin(742), insert("1"), commit()]).expect("in order");
+    assembler.interrupt(Lsn(130));
+    assembler.lay_out(TABLE, Layout { version: 2, positions: vec![0, 2], width: 3 });
+    assert_eq!(take(&mut assembler, [begin(742), insert("1"), commit()]).expect("in order"), []);
 }

@@ -1,6 +1,7 @@
 //! The task of one session.
 
 mod client_side;
+mod ddl;
 mod recording;
 mod server_side;
 
@@ -41,6 +42,7 @@ struct Relay {
     link: Link,
     session: Session,
     recorder: Recorder,
+    ddl: ddl::DdlWatch,
     from_client: Framer,
     from_server: Framer,
     /// The bytes are no longer cut into messages.
@@ -150,6 +152,7 @@ impl Relay {
         link.server.inbound = server.answered;
         Relay {
             recorder: Recorder::new(shared.sink.clone(), Arc::clone(&shared.owners), client.origin),
+            ddl: ddl::DdlWatch::default(),
             shared,
             link,
             session,
@@ -203,6 +206,7 @@ impl Relay {
                 demand.answered(now);
             }
             self.raw |= self.session.is_blind() && !self.session.is_asking();
+            self.look_for_ddl();
             self.recorder.record_ready();
         }
         self.end().await;
@@ -213,6 +217,7 @@ impl Relay {
             gate.answered();
             self.shared.cancels.remove(&key, &gate);
         }
+        self.ddl_session_ended();
         drop(self.link);
         let mut out = Output { ids: self.shared.sink.ids(), events: &mut self.recorder.events };
         self.session.close(Timestamp::now(), &mut out);

@@ -18,6 +18,7 @@ fn prefix(lsn: u64, inclusive: bool) -> VisibleSet {
 
 fn saw(snapshot: &str, also: &[u64]) -> VisibleSet {
     VisibleSet::Snapshot {
+        before: None,
         snapshot: snapshot.parse().expect("a snapshot"),
         also: also.iter().map(|xid| Xid(*xid)).collect(),
         except: BTreeSet::new(),

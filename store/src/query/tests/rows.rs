@@ -199,3 +199,106 @@ fn a_row_without_key_takes_its_unchanged_values_along() {
     let rows = visible_rows(&connection, SourceId(0), Oid(1), &VisibleSet::everything()).expect("rows");
     assert_eq!(rows.into_iter().map(|row| row.text).collect::<Vec<_>>(), ["b\tlong"]);
 }
+
+/// Two spans of capture: `lost` from 200 to 300; the second base copy finds row 1 changed, row 2 as it was, row 3 gone.
+fn interrupted() -> duckdb::Connection {
+    let connection = empty();
+    relation(&connection, 1, 1, "posts", &["*id#1", "title#2", "body#3"], 'd');
+    relation(&connection, 2, 1, "notes", &["text#1"], 'f');
+    run(
+        &connection,
+        "INSERT INTO captures VALUES (0, make_timestamp(10), NULL, 50, false, false),
+            (0, make_timestamp(300), make_timestamp(200), 250, false, true);
+         INSERT INTO base_copies VALUES (0, make_timestamp(15), '100:100:', 60), (0, make_timestamp(310), '120:120:', 310);
+         INSERT INTO commits VALUES (0, 101, 100, make_timestamp(100), make_timestamp(100), 1),
+            (0, 121, 320, make_timestamp(320), make_timestamp(320), 1)",
+    );
+    let base = |relation, key: &str, row: &str, xmax: u64, at: i64| {
+        let change = Change { snapshot: Some(format!("{xmax}:{xmax}:")), ..post("base", key, Some(row), 0, 0) };
+        Change { relation, ..change }.insert(&connection);
+        run(
+            &connection,
+            &format!(
+                "UPDATE row_changes SET committed_at = make_timestamp({at}) WHERE committed_at = make_timestamp(0)"
+            ),
+        );
+    };
+    base(1, "1", "1\tone\tx", 100, 12);
+    base(1, "2", "2\ttwo\tx", 100, 12);
+    base(1, "3", "3\tthree\tx", 100, 12);
+    base(2, "old", "old", 100, 12);
+    post("update", "2", Some("2\tTWO\t\\U"), 101, 100).insert(&connection);
+    base(1, "1", "1\tchanged\tx", 120, 305);
+    base(1, "2", "2\tTWO\tx", 120, 305);
+    base(2, "new", "new", 120, 305);
+    post("update", "1", Some("1\tagain\t\\U"), 121, 320).insert(&connection);
+    connection
+}
+
+#[test]
+fn a_version_ends_where_changes_are_missing() {
+    let connection = interrupted();
+    let found = history(&connection, "posts", &["1"]);
+    assert_eq!(
+        steps(&found),
+        [
+            step("base", "", "id=1 title=one body=x"),
+            step("lost", "id=1 title=one body=x", ""),
+            step("base", "", "id=1 title=changed body=x"),
+            step("update", "id=1 title=changed body=x", "id=1 title=again body=x"),
+        ]
+    );
+    let ends: Vec<i64> = found.versions.iter().map(|version| version.change.committed_at.0).collect();
+    assert_eq!(ends, [12, 200, 305, 320]);
+    // The same values afterwards do not tell that nothing happened.
+    let same = history(&connection, "posts", &["2"]);
+    let ops: Vec<&str> = same.versions.iter().map(|version| version.change.op.as_str()).collect();
+    assert_eq!(ops, ["base", "update", "lost", "base"]);
+    let gone = history(&connection, "posts", &["3"]);
+    assert_eq!(steps(&gone).last(), Some(&step("lost", "id=3 title=three body=x", "")));
+}
+
+#[test]
+fn a_state_holds_rows_of_its_own_base_copy_only() {
+    let connection = interrupted();
+    let live = |relation: u32, visible: &VisibleSet| {
+        let rows = visible_rows(&connection, SourceId(0), Oid(relation), visible).expect("rows");
+        let mut rows: Vec<String> = rows.into_iter().map(|row| row.text).collect();
+        rows.sort();
+        rows
+    };
+    let check = |visible: &VisibleSet, posts: &[&str], notes: &[&str]| {
+        assert_eq!(live(1, visible), posts, "{visible:?}");
+        assert_eq!(live(2, visible), notes, "{visible:?}");
+    };
+    let before = ["1\tone\tx", "2\tTWO\tx", "3\tthree\tx"];
+    let prefix = |lsn| VisibleSet::Prefix { lsn: crate::ids::Lsn(lsn), inclusive: true };
+    check(&prefix(100), &before, &["old"]);
+    check(&prefix(310), &["1\tchanged\tx", "2\tTWO\tx"], &["new"]);
+    check(&VisibleSet::everything(), &["1\tagain\tx", "2\tTWO\tx"], &["new"]);
+    // A snapshot from before a crash sees ids that were given out again after it.
+    let snapshot = |before| VisibleSet::Snapshot {
+        snapshot: "122:122:".parse().expect("a snapshot"),
+        also: std::collections::BTreeSet::new(),
+        except: std::collections::BTreeSet::new(),
+        before,
+    };
+    check(&snapshot(Some(crate::ids::Lsn(250))), &before, &["old"]);
+    check(&snapshot(None), &["1\tagain\tx", "2\tTWO\tx"], &["new"]);
+}
+
+#[test]
+fn states_of_the_time_in_between_cannot_be_restored() {
+    let connection = interrupted();
+    let restorable = |position: &str| {
+        let position = position.parse().expect("a position");
+        crate::query::moments::resolve(&connection, &position).expect("resolved").restorable
+    };
+    let at = |micros: u32| format!("@1970-01-01T00:00:00.{micros:06}Z");
+    assert!(restorable(&at(150)));
+    assert!(!restorable(&at(250)));
+    // The second base copy was not complete yet.
+    assert!(!restorable("@lsn:0/12C"));
+    assert!(restorable(&at(320)));
+    assert!(restorable("@lsn:0/64"));
+}

@@ -166,6 +166,7 @@ proptest! {
         let xid = |index: u64| Xid(FIRST + index);
         let running = (0..10).filter(|index| !seen[*index as usize]).map(xid).collect();
         let visible = VisibleSet::Snapshot {
+            before: None,
             snapshot: PgSnapshot { xmin: Xid(FIRST), xmax: Xid(FIRST + 10), in_progress: running },
             also: also.iter().copied().map(xid).collect(),
             except: except.iter().copied().map(xid).collect(),
@@ -264,6 +265,7 @@ fn sets_of_any_size_are_understood() {
         let running: Vec<Xid> = xids(2..2 + length).collect();
         let snapshot = PgSnapshot { xmin: Xid(FIRST), xmax: Xid(FIRST + 1000), in_progress: running };
         let visible = VisibleSet::Snapshot {
+            before: None,
             snapshot,
             also: xids(4..5).chain(xids(600..600 + length)).collect(),
             except: xids(0..1).chain(xids(700..700 + length)).collect(),

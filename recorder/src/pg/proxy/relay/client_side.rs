@@ -54,6 +54,7 @@ impl Relay {
                     return;
                 }
             }
+            self.stand_aside().await;
             self.forward_from_client().await;
         }
         if self.link.client.inbound.is_empty() {

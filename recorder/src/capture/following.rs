@@ -1,0 +1,181 @@
+//! What goes on beside a stream: the base copy, and the catalogue again and again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+use tokio_postgres::Client;
+use txray_store::event::{BaseCompleted, Event, GapKind};
+use txray_store::ids::Oid;
+use txray_store::time::Timestamp;
+
+use super::attachment::exceeds;
+use super::connection::{self, Purpose};
+use super::error::CaptureError;
+use super::membership::{self, Membership};
+use super::{BaseState, Shared, server, slot};
+
+/// The catalogue is looked at so rarely that it takes at most one part in this many of our time.
+const CATALOGUE_DUTY: u32 = 50;
+
+/// How often the end of the write-ahead log is asked for.
+const MEASURE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The durable slot holds back more bytes of write-ahead log than it may.
+#[derive(Debug)]
+pub(super) struct TooFarBehind(pub(super) u64);
+
+/// Copies the base unless the stream goes on with one, and looks at the catalogue beside it: a relation that loses its
+/// identity cannot wait. Ends only when the slot holds back too much.
+pub(super) async fn follow(
+    shared: Arc<Shared>,
+    client: Arc<Client>,
+    membership: Arc<tokio::sync::Mutex<Membership>>,
+    (began, (admitted, since)): (Option<Timestamp>, (Vec<Oid>, Timestamp)),
+) -> TooFarBehind {
+    let relations = membership.lock().await.published();
+    let copy = async {
+        let Some(began) = began else { return };
+        let state = match base_copy(&shared, &client, &relations, began).await {
+            Ok(()) => BaseState::Complete,
+            Err(error) => {
+                let reason = format!("the base copy was abandoned: {}", error.explain());
+                shared.gap(GapKind::BaseCopy, began, None, None, reason);
+                BaseState::Abandoned
+            }
+        };
+        shared.base.send_replace(state);
+    };
+    let watch = watch_catalogue(&shared, Arc::clone(&client), &membership, (admitted, since));
+    let beside = async { tokio::join!(copy, measure(&shared, &client)) };
+    tokio::select! {
+        _ = beside => std::future::pending().await,
+        behind = watch => behind,
+    }
+}
+
+/// Asks where the write-ahead log ends, again and again; silent once the connection is lost, as the stream then is soon.
+async fn measure(shared: &Shared, client: &Client) {
+    let mut interval = tokio::time::interval(MEASURE_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let asked = Timestamp::now();
+        match server::inserted_position(client).await {
+            Ok(lsn) => shared.completeness().expect(asked, lsn),
+            Err(error) if client.is_closed() => {
+                tracing::debug!("{}", error.explain());
+                return std::future::pending().await;
+            }
+            Err(error) => tracing::debug!("{}", error.explain()),
+        }
+    }
+}
+
+async fn base_copy(shared: &Shared, client: &Client, relations: &[Oid], began: Timestamp) -> Result<(), CaptureError> {
+    let open = membership::wait_for_open_transactions(shared, client).await?;
+    if !open.in_progress.is_empty() {
+        let reason = format!(
+            "{} transactions that were open when the recording began had not ended after {} s: their changes may be missing",
+            open.in_progress.len(),
+            shared.config.limits.open_transactions.as_secs()
+        );
+        shared.gap(GapKind::BaseCopy, began, None, None, reason);
+    }
+    membership::copy_all(shared, relations).await?;
+    let at = Timestamp::now();
+    let snapshot = server::snapshot(client).await?;
+    let lsn = server::inserted_position(client).await?;
+    shared.sink.record(Event::BaseCompleted(BaseCompleted { source: shared.config.source, at, snapshot, lsn }));
+    let reason = "the base copy was not complete yet: states in this interval cannot be restored".to_owned();
+    shared.gap(GapKind::BaseCopy, began, Some(at), None, reason);
+    Ok(())
+}
+
+async fn watch_catalogue(
+    shared: &Arc<Shared>,
+    mut client: Arc<Client>,
+    membership: &tokio::sync::Mutex<Membership>,
+    (admitted, since): (Vec<Oid>, Timestamp),
+) -> TooFarBehind {
+    let mut copies = JoinSet::new();
+    if !admitted.is_empty() {
+        shared.published().awaits_copy(&admitted);
+        copies.spawn(take_in(Arc::clone(shared), Arc::clone(&client), admitted, since));
+    }
+    let mut pause = shared.config.limits.catalogue_interval;
+    let mut looked = Timestamp::now();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shared.ddl.notified() => {}
+        }
+        if client.is_closed() {
+            match connection::open(&shared.config.url, Purpose::Catalogue).await {
+                Ok(opened) => client = Arc::new(opened),
+                Err(error) => {
+                    tracing::debug!("{}", error.explain());
+                    continue;
+                }
+            }
+        }
+        if let Some(behind) = watch_slot(shared, &client).await {
+            return behind;
+        }
+        let began = Instant::now();
+        let at = Timestamp::now();
+        match membership.lock().await.refresh(&client).await {
+            Ok(admitted) => {
+                if !admitted.is_empty() {
+                    shared.published().awaits_copy(&admitted);
+                    copies.spawn(take_in(Arc::clone(shared), Arc::clone(&client), admitted, looked));
+                }
+                looked = at;
+            }
+            // A lock in the way, or a connection that broke: the next look is soon.
+            Err(error) => tracing::debug!("{}", error.explain()),
+        }
+        while copies.try_join_next().is_some() {}
+        pause = shared.config.limits.catalogue_interval.max(began.elapsed() * CATALOGUE_DUTY);
+    }
+}
+
+/// Reads the durable slot's lag; whether it is beyond its limit.
+async fn watch_slot(shared: &Shared, client: &Client) -> Option<TooFarBehind> {
+    let durable = shared.config.slot.as_ref()?;
+    match slot::lag(client, durable.name()).await {
+        Ok(Some(lag_bytes)) => {
+            shared.note_lag(lag_bytes);
+            exceeds(durable, lag_bytes).then_some(TooFarBehind(lag_bytes))
+        }
+        // The stream tells of a slot that is gone.
+        Ok(None) => None,
+        Err(error) => {
+            tracing::debug!("{}", error.explain());
+            None
+        }
+    }
+}
+
+/// Copies relations that were published in the course of the recording, and says from when to when they were not.
+async fn take_in(shared: Arc<Shared>, client: Arc<Client>, relations: Vec<Oid>, since: Timestamp) {
+    let copied = async {
+        membership::wait_for_open_transactions(&shared, &client).await?;
+        membership::copy_all(&shared, &relations).await
+    };
+    let until = match copied.await {
+        Ok(0) => Some(Timestamp::now()),
+        Ok(_) => None,
+        Err(error) => {
+            tracing::warn!("{}", error.explain());
+            None
+        }
+    };
+    for oid in &relations {
+        let withheld = shared.published().take_withheld(*oid);
+        let since = withheld.map_or(since, |withheld| withheld.min(since));
+        let reason = "changes from before the relation was published are missing".to_owned();
+        shared.gap(GapKind::RelationUntracked, since, until, Some(*oid), reason);
+    }
+    shared.published().copy_ended(&relations);
+}
