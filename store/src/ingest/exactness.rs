@@ -605,6 +605,13 @@ fn streams(evidence: &Evidence<'_, '_>) -> HashMap<SourceId, Stream> {
 }
 
 fn mark_broken(log: &Log, streams: &mut HashMap<SourceId, Stream>) {
+    for attached in &log.attachments {
+        // Behind a restart ids may stand for other transactions than before.
+        let lossy = attached.restarted || (attached.lost_at.is_some() && !attached.continued);
+        if let (true, Some(stream)) = (lossy, streams.get_mut(&attached.source)) {
+            stream.broken = true;
+        }
+    }
     for gap in &log.gaps {
         let lossy = matches!(
             gap.kind,

@@ -2,8 +2,9 @@
 
 use super::story::*;
 use crate::event::{
-    BaseCompleted, BaseRows, ChangeOp, Event, Gap, GapKind, RecorderStopped, RelationDescribed, RelationTraits,
-    ResultRows, RowChange, SnapshotRecord, SnapshotUnknown, SourceKind, SourceStarted, Tracking, TransactionOutcome,
+    BaseCompleted, BaseRows, CaptureAttached, ChangeOp, Event, Gap, GapKind, RecorderStopped, RelationDescribed,
+    RelationTraits, ResultRows, RowChange, SnapshotRecord, SnapshotUnknown, SourceKind, SourceStarted, Tracking,
+    TransactionOutcome,
 };
 use crate::ids::{Lsn, Oid, Xid};
 use crate::ingest::tables::StatementRow;
@@ -165,6 +166,19 @@ fn an_incomplete_relation_or_stream_makes_unseen_transactions_count() {
     assert!(run(&|story| story.add(gap(GapKind::RelationUntracked, Some(AUDIT)))));
     assert!(!run(&|story| story.add(gap(GapKind::CaptureOff, None))));
     assert!(!run(&|story| story.add(gap(GapKind::Overload, None))));
+    let attached = |lost_at, restarted| {
+        Event::CaptureAttached(CaptureAttached {
+            source: POSTGRES,
+            at: Timestamp(6),
+            lost_at,
+            lsn: Lsn(1),
+            continued: restarted,
+            restarted,
+        })
+    };
+    assert!(run(&|story| story.add(attached(None, false))));
+    assert!(!run(&|story| story.add(attached(Some(Timestamp(5)), false))));
+    assert!(!run(&|story| story.add(attached(Some(Timestamp(5)), true))));
     let altered = RelationDescribed { version: 2, at: Timestamp(11), ..numbers() };
     assert!(!run(&|story| story.add(Event::RelationDescribed(altered.clone()))));
 }
