@@ -37,9 +37,16 @@ impl SocketOwners {
     }
 }
 
+/// Whether a process has a socket open. The newest descriptors are looked at first: a connection is looked for when it is made, and
+/// the process may have thousands.
 fn owns(pid: u32, target: &str) -> bool {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    entries.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == target))
+    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let mut numbers: Vec<u32> = numbers.collect();
+    numbers.sort_unstable_by(|a, b| b.cmp(a));
+    let is_target =
+        |number| fs::read_link(format!("/proc/{pid}/fd/{number}")).is_ok_and(|link| link.as_os_str() == target);
+    numbers.into_iter().any(is_target)
 }
 
 /// The inode of the client's socket, by its addresses.
@@ -51,7 +58,10 @@ fn socket_inode(local: SocketAddr, peer: SocketAddr) -> Option<u64> {
 
 /// Searches a table in the format of /proc/net/tcp. Source: proc_net(5) and `net/ipv4/tcp_ipv4.c`.
 fn find_inode(table: &str, local: SocketAddr, peer: SocketAddr) -> Option<u64> {
-    table.lines().skip(1).find_map(|line| {
+    // Most lines are other connections': they are told by their ports before anything is decoded.
+    let (here, there) = (format!(":{:04X} ", peer.port()), format!(":{:04X} ", local.port()));
+    let candidates = table.lines().skip(1).filter(|line| line.contains(&here) && line.contains(&there));
+    candidates.into_iter().find_map(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
         let here = parse_address(fields.next()?)?;
         let there = parse_address(fields.next()?)?;
