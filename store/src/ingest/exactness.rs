@@ -723,7 +723,8 @@ fn arguments(statement: &Statement) -> Vec<Argument> {
 fn recorded_result(statement: &Statement) -> Option<Vec<Printed>> {
     let result = &statement.result;
     let whole = result.rows.len() as u64 == result.row_count && statement.command_tag.is_some();
-    if !whole || result.columns.is_empty() {
+    // A result without rows is recorded without columns.
+    if !whole || (result.columns.is_empty() && !result.rows.is_empty()) {
         return None;
     }
     let printed = |row: &Vec<crate::event::WireValue>| -> Printed {

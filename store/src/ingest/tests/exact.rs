@@ -203,6 +203,9 @@ fn with_base(story: &mut Story) {
 }
 
 fn result(rows: &[&[&str]]) -> ResultRows {
+    if rows.is_empty() {
+        return ResultRows::default();
+    }
     let texts: Vec<Vec<Option<&str>>> = rows.iter().map(|row| row.iter().map(|text| Some(*text)).collect()).collect();
     let borrowed: Vec<&[Option<&str>]> = texts.iter().map(Vec::as_slice).collect();
     let attributes: Vec<i16> = (1..=rows.first().map_or(1, |row| row.len() as i16)).collect();
@@ -239,6 +242,8 @@ fn the_result_tells_which_of_the_commits_in_between_were_seen() {
     check("select amount from numbers where id = 1", &[&["10"]], none);
     check("select amount from numbers where id = 1", &[&["11"]], first);
     check("select amount from numbers where id = 1", &[&["12"]], None);
+    check("select amount from numbers where amount = 11", &[], none);
+    check("select amount from numbers where amount = 11", &[&["11"]], first);
     check("select * from numbers order by id desc limit 1", &[&["3", "30"]], both);
     check("select id, max(amount) from numbers group by id", &[&["2", "20"], &["1", "11"]], first);
     check("select a.id from numbers a join numbers b on b.id = a.id where b.amount > 25", &[&["3"]], both);
