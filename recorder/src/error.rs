@@ -7,6 +7,7 @@ use std::time::Duration;
 use txray_store::error::StoreError;
 
 use crate::pg::tls::{ConnectError, TlsError};
+use crate::redaction::KeyFileError;
 
 /// What kind of failure it is, which decides the process's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,6 +157,9 @@ pub enum RecorderError {
         /// Why.
         source: io::Error,
     },
+    /// The key of the redaction's hashes cannot be used.
+    #[error(transparent)]
+    RedactionKey(#[from] KeyFileError),
     /// The trace could not be written.
     #[error("could not keep the trace \"{}\"", path.display())]
     Trace {
@@ -217,6 +221,7 @@ impl RecorderError {
             RecorderError::TrustFiles { .. } => "make room in the temporary directory, or name another in TMPDIR",
             RecorderError::Tls { .. } => "record with --egress-tls opaque",
             RecorderError::Signals { .. } => return None,
+            RecorderError::RedactionKey(error) => return Some(error.hint()),
             RecorderError::Trace { source, .. } => return source.hint(),
         };
         Some(hint.to_owned())

@@ -19,6 +19,7 @@ mod signals;
 mod summary;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use txray_store::error::StoreError;
@@ -39,6 +40,7 @@ use self::borders::{Borders, Proxies};
 use self::summary::directory_bytes;
 use crate::error::RecorderError;
 use crate::pg::sockets::ListenAddr;
+use crate::redaction::{RedactingStage, Redactor};
 
 /// A running recording. Dropping it leaves the trace as a killed process would; [`Recorder::stop`] is the orderly way.
 pub struct Recorder {
@@ -62,7 +64,10 @@ impl Recorder {
     /// The same, waiting for base copies no longer than until `impatient` is cancelled.
     async fn start_until(config: RecorderConfig, impatient: &CancellationToken) -> Result<Recorder, RecorderError> {
         preflight::check(&config).await?;
-        let recording = Recording::create(&config.out, RecordingOptions::default())
+        // Every event passes the redacting stage on its way to the log; the proxies hand over what they saw.
+        let redactor = Redactor::configured(config.redaction.clone())?;
+        let stage = Box::new(RedactingStage::new(Arc::new(redactor)));
+        let recording = Recording::create_filtered(&config.out, RecordingOptions::default(), Some(stage))
             .map_err(|source| trace_error(&config, source))?;
         let mut proxies = Proxies::default();
         let started = borders::start(&config, &recording.sink(), &mut proxies, impatient).await;

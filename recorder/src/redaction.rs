@@ -1,27 +1,46 @@
-//! Secrets never reach an event: they are replaced by a keyed hash before anything is recorded.
+//! Secrets never reach the log: they are replaced before anything is written.
 //!
-//! A mask is `masked:` and 16 hexadecimal digits of BLAKE3, keyed with a random key that lives as long as the recording does
-//! and is never stored: equal secrets of one trace have equal masks, masks of different traces say nothing about each other,
-//! and without the key nothing can be tried against a mask.
+//! What is replaced is said by rules ([`RedactionConfig`]): columns, headers, members of JSON, parameters of queries, settings.
+//! Without any, what is plainly a credential by its name is: values of `Authorization`, `Cookie` and their kind; headers and
+//! query parameters whose names hold `password`, `secret`, `token`, `api-key` or `signature` (tokens that turn pages excepted);
+//! fields of bodies and columns of tables that are clearly credentials ([`is_credential`]).
 //!
-//! What is masked, by name:
-//! - headers: values of `Authorization`, `Cookie` and their kind, and of names that hold `password`, `secret`, `token`, `api-key`
-//!   or `signature`;
-//! - URLs: user and password are dropped, query parameters masked by the same words (tokens that turn pages excepted);
-//! - bodies (JSON, forms, multipart): fields that are clearly credentials ([`is_credential`]). A replay sends the recorded body to
-//!   the application, so nothing else is touched, and what was is found by [`masks_in`].
+//! A hash is `masked:` and 16 hexadecimal digits of BLAKE3 under a key: equal secrets of one trace have equal masks, and without
+//! the key nothing can be tried against a mask. The key is random, lives as long as the recording does and is not stored, unless
+//! a key file is configured. Values of other types than text are hashed to values of their type.
 //!
-//! Not looked into: compressed bodies, JSON within JSON strings, paths of URLs. A masked body's length counts its masks,
-//! so that a body kept whole stays recognizable; its digest is that of the original bytes.
+//! Everything passes one place, [`RedactingStage`], between the queue and the log. [`Redactor`] alone is what a replay uses to
+//! make live traffic comparable.
+//!
+//! Not looked into: compressed bodies, JSON within JSON strings, paths of URLs, the schema's own text, names.
 
 mod body;
 mod credentials;
-
-pub use self::credentials::without_credentials;
+mod json;
+mod key;
+mod permutation;
+mod rules;
+mod sample;
+mod seen;
+mod sql;
+mod stage;
+mod value;
+mod wire;
 
 use std::fmt;
+use std::sync::Arc;
 
 use txray_store::event::{Body, Headers};
+
+pub use self::credentials::without_credentials;
+pub use self::key::KeyFileError;
+pub use self::rules::{Action, ColumnRule, JsonRule, NameRule, Pattern, RedactionConfig, RuleError};
+pub use self::sample::{SAMPLE_TYPES, Sample, SampleField, Sampler};
+pub use self::stage::RedactingStage;
+
+use self::json::Json;
+use self::rules::by_name;
+use self::value::MARKER;
 
 /// What every mask begins with.
 pub const MASK_PREFIX: &str = "masked:";
@@ -62,6 +81,9 @@ const CREDENTIAL_FIELDS: [&str; 13] = [
 /// Masks secrets with the key of one recording. Shared by all its parts.
 pub struct Redactor {
     key: [u8; 32],
+    rules: Arc<RedactionConfig>,
+    /// Whether it changes nothing, because everything passes another one later.
+    transparent: bool,
 }
 
 impl fmt::Debug for Redactor {
@@ -71,14 +93,33 @@ impl fmt::Debug for Redactor {
 }
 
 impl Redactor {
-    /// With a new random key.
+    /// With a new random key and the default rules.
     pub fn random() -> Self {
-        Redactor { key: rand::random() }
+        Redactor::with_key(rand::random())
     }
 
-    /// With a given key, for tests.
+    /// With a given key and the default rules, for tests.
     pub fn with_key(key: [u8; 32]) -> Self {
-        Redactor { key }
+        Redactor::with_rules(RedactionConfig::default(), key)
+    }
+
+    /// With rules and a key.
+    pub fn with_rules(rules: RedactionConfig, key: [u8; 32]) -> Self {
+        Redactor { key, rules: Arc::new(rules), transparent: false }
+    }
+
+    /// With rules, and the key of their key file or a new random one.
+    pub fn configured(rules: RedactionConfig) -> Result<Self, KeyFileError> {
+        let key = match &rules.key_file {
+            Some(path) => key::from_file(path)?,
+            None => rand::random(),
+        };
+        Ok(Redactor::with_rules(rules, key))
+    }
+
+    /// One that changes nothing: for proxies whose events all pass a [`RedactingStage`].
+    pub fn transparent() -> Self {
+        Redactor { transparent: true, ..Redactor::with_key([0; 32]) }
     }
 
     /// The mask of a secret.
@@ -87,52 +128,137 @@ impl Redactor {
         format!("{MASK_PREFIX}{}", &hash.to_hex()[..MASK_DIGITS])
     }
 
-    /// Headers with secret values masked.
-    pub fn headers(&self, headers: &Headers) -> Headers {
-        headers
-            .iter()
-            .map(|(name, value)| {
-                let lower = name.to_ascii_lowercase();
-                let value = if SECRET_HEADERS.contains(&lower.as_str()) || holds_secret_word(&lower) {
-                    self.mask(value.as_bytes())
-                } else if URL_HEADERS.contains(&lower.as_str()) {
-                    self.url(value)
-                } else {
-                    value.clone()
-                };
-                (name.clone(), value)
-            })
-            .collect()
+    /// The mask of a secret, or the secret itself where it is a mask already.
+    pub(crate) fn mask_once(&self, secret: &[u8]) -> String {
+        match std::str::from_utf8(secret) {
+            Ok(text) if text.len() == MASK_PREFIX.len() + MASK_DIGITS && masks_in(secret) == 1 => text.to_owned(),
+            _ => self.mask(secret),
+        }
     }
 
-    /// A URL or request target: without user and password, secret query parameters masked.
+    /// What stands for a text; none when it is dropped.
+    fn replaced(&self, action: Action, text: &str) -> Option<String> {
+        match action {
+            Action::Keep => Some(text.to_owned()),
+            Action::Hash => Some(self.mask_once(text.as_bytes())),
+            Action::Mask => Some(MARKER.to_owned()),
+            Action::Drop => None,
+        }
+    }
+
+    /// Headers with secret values replaced.
+    pub fn headers(&self, headers: &Headers) -> Headers {
+        if self.transparent {
+            return headers.clone();
+        }
+        let replaced = headers.iter().map(|(name, value)| (name.clone(), self.header(name, value)));
+        replaced.filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+
+    fn header(&self, name: &str, value: &str) -> Option<String> {
+        let lower = name.to_ascii_lowercase();
+        if let Some(action) = by_name(&self.rules.headers, &lower) {
+            return self.replaced(action, value);
+        }
+        let secret = SECRET_HEADERS.contains(&lower.as_str()) || holds_secret_word(&lower);
+        if secret && self.rules.defaults {
+            return Some(self.mask_once(value.as_bytes()));
+        }
+        Some(match lower.as_str() {
+            "cookie" => self.pairs(value, ';', &|name| self.named(name)),
+            "set-cookie" => match value.split_once(';') {
+                Some((pair, attributes)) => format!("{};{attributes}", self.pairs(pair, ';', &|name| self.named(name))),
+                None => self.pairs(value, ';', &|name| self.named(name)),
+            },
+            name if URL_HEADERS.contains(&name) => self.url(value),
+            _ => value.to_owned(),
+        })
+    }
+
+    /// What a rule says about a parameter or cookie.
+    fn named(&self, name: &str) -> Option<Action> {
+        by_name(&self.rules.query, &percent_decoded(name.trim()))
+    }
+
+    /// What becomes of a query parameter.
+    fn parameter(&self, name: &str) -> Option<Action> {
+        self.named(name).or_else(|| (self.rules.defaults && is_secret_parameter(name)).then_some(Action::Hash))
+    }
+
+    /// What becomes of a field of a form.
+    fn field(&self, name: &str) -> Option<Action> {
+        self.named(name).or_else(|| (self.rules.defaults && is_credential(name)).then_some(Action::Hash))
+    }
+
+    /// Replaces values of `name=value` pairs. By a rule, the decoded value is hashed, so that it has one hash wherever it stands.
+    fn pairs(&self, text: &str, separator: char, decide: &dyn Fn(&str) -> Option<Action>) -> String {
+        let pairs = text.split(separator).filter_map(|pair| match pair.split_once('=') {
+            Some((name, value)) if !value.is_empty() => match decide(name) {
+                None | Some(Action::Keep) => Some(pair.to_owned()),
+                Some(action) => {
+                    let decoded = percent_decoded(value);
+                    self.replaced(action, &decoded).map(|replaced| format!("{name}={replaced}"))
+                }
+            },
+            _ => Some(pair.to_owned()),
+        });
+        pairs.collect::<Vec<_>>().join(&separator.to_string())
+    }
+
+    /// A URL or request target: without user and password, secret query parameters replaced.
     pub fn url(&self, url: &str) -> String {
+        if self.transparent {
+            return url.to_owned();
+        }
         let url = without_userinfo(url);
         let Some((path, rest)) = url.split_once('?') else { return url };
         let (query, fragment) = match rest.split_once('#') {
             Some((query, fragment)) => (query, Some(fragment)),
             None => (rest, None),
         };
-        let masked: Vec<String> = query
-            .split('&')
-            .map(|pair| match pair.split_once('=') {
-                Some((name, value)) if !value.is_empty() && is_secret_parameter(name) => {
-                    format!("{name}={}", self.mask(value.as_bytes()))
-                }
-                _ => pair.to_owned(),
-            })
-            .collect();
+        let masked = self.pairs(query, '&', &|name| self.parameter(name));
         let fragment = fragment.map(|fragment| format!("#{fragment}")).unwrap_or_default();
-        format!("{path}?{}{fragment}", masked.join("&"))
+        format!("{path}?{masked}{fragment}")
     }
 
-    /// A body with credentials masked in what is kept of it.
+    /// A body with secrets replaced in what is kept of it. Its digest is then that of what it became, or keyed where it is
+    /// not kept whole, so that nothing can be tried against it.
     pub fn body(&self, mut body: Body, content_type: Option<&str>) -> Body {
-        if let Some(masked) = body::mask(self, &body.prefix, content_type.unwrap_or_default()) {
-            body.total_bytes = body.total_bytes - body.prefix.len() as u64 + masked.len() as u64;
-            body.prefix = masked;
+        if !self.transparent
+            && let Some(masked) = body::mask(self, &body.prefix, content_type.unwrap_or_default())
+        {
+            self.replace_prefix(&mut body, masked);
         }
         body
+    }
+
+    /// Puts other bytes in the place of what is kept of a body.
+    pub(crate) fn replace_prefix(&self, body: &mut Body, prefix: Vec<u8>) {
+        body.total_bytes = body.total_bytes - body.prefix.len() as u64 + prefix.len() as u64;
+        body.prefix = prefix;
+        body.digest = if body.is_whole() {
+            *blake3::hash(&body.prefix).as_bytes()
+        } else {
+            *blake3::keyed_hash(&self.key, &body.digest).as_bytes()
+        };
+    }
+
+    /// A text that is JSON with members replaced by rules; none where nothing is.
+    pub(crate) fn json(&self, text: &str) -> Option<String> {
+        let first = text.bytes().find(|byte| !byte.is_ascii_whitespace());
+        if self.rules.json.is_empty() || !matches!(first, Some(b'{' | b'[')) {
+            return None;
+        }
+        let redacted = Json::redacted(self, text.as_bytes());
+        if redacted == text.as_bytes() { None } else { String::from_utf8(redacted).ok() }
+    }
+
+    /// A digest under the key.
+    pub(crate) fn keyed_digest(&self, digest: u64) -> u64 {
+        let hash = blake3::keyed_hash(&self.key, &digest.to_le_bytes());
+        let mut word = [0; 8];
+        word.copy_from_slice(&hash.as_bytes()[..8]);
+        u64::from_le_bytes(word)
     }
 }
 
@@ -189,6 +315,26 @@ fn holds_secret_word(name: &str) -> bool {
 
 fn is_secret_parameter(name: &str) -> bool {
     (holds_secret_word(name) || is_credential(name)) && !PAGE_TOKENS.contains(&plain_name(name).as_str())
+}
+
+/// A name or value of a query with its escapes resolved.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|digits| byte == b'%' && digits.iter().all(u8::is_ascii_hexdigit));
+        match digits.and_then(|digits| std::str::from_utf8(digits).ok()) {
+            Some(digits) => {
+                bytes.push(u8::from_str_radix(digits, 16).unwrap_or_default());
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(if byte == b'+' { b' ' } else { byte });
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 /// Drops `user:password@` from an absolute URL.

@@ -21,7 +21,7 @@ use crate::log::LOG_DIRECTORY;
 use crate::manifest::{Manifest, TraceId};
 use crate::seal;
 use crate::segment::SEGMENT_DIRECTORY;
-use crate::sink::{EventSink, QueueState};
+use crate::sink::{EventFilter, EventSink, QueueState};
 use crate::time::Timestamp;
 use crate::trace::RecorderLock;
 use options::Counters;
@@ -45,6 +45,15 @@ pub struct Recording {
 impl Recording {
     /// Creates a trace directory (mode 0700) and starts its threads. Refuses a path where something is already.
     pub fn create(trace: &Path, options: RecordingOptions) -> Result<Recording, StoreError> {
+        Recording::create_filtered(trace, options, None)
+    }
+
+    /// The same, with what every event passes before it is written.
+    pub fn create_filtered(
+        trace: &Path,
+        options: RecordingOptions,
+        filter: Option<Box<dyn EventFilter>>,
+    ) -> Result<Recording, StoreError> {
         let trace = &std::path::absolute(trace).map_err(StoreError::io("find", trace))?;
         create_directory(trace)?;
         let lock = RecorderLock::acquire(trace)?;
@@ -68,6 +77,7 @@ impl Recording {
             counters: Arc::clone(&counters),
             control: Arc::clone(&control),
             finished_logs,
+            filter,
         })?;
         // The manifest comes last: from here on the directory is a trace.
         Manifest::new(trace_id, Timestamp::now()).write(trace)?;

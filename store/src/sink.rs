@@ -17,6 +17,13 @@ use crate::time::Timestamp;
 /// How many events an in-memory sink holds.
 const IN_MEMORY_EVENTS: usize = 1 << 16;
 
+/// What every event passes between the queue and the log, one at a time and in the order of the queue, on the thread that
+/// writes the log: it may change what is kept of an event. What it panics at is left out, and a gap says so.
+pub trait EventFilter: std::fmt::Debug + Send {
+    /// Sees an event, and changes it where it has to.
+    fn pass(&mut self, event: &mut Event);
+}
+
 /// Takes events from any thread. Clones share one queue and one source of ids.
 #[derive(Debug, Clone)]
 pub struct EventSink {

@@ -11,6 +11,7 @@ mod list;
 mod locate;
 mod maintain;
 mod record;
+mod redact;
 mod replay;
 mod row;
 mod show;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use self::args::{Arguments, Command};
+use self::args::{Arguments, Command, RedactKind};
 use self::config::{Layered, Refusal};
 use self::failure::Outcome;
 use crate::output::OutputFormat;
@@ -55,7 +56,10 @@ fn run(layered: Layered) -> anyhow::Result<Outcome> {
             config::print(&settings, file.as_ref(), OutputFormat::Pretty, &mut out)?;
             Outcome::Done
         }
-        Command::Record(options) => record::run(*options, &settings)?,
+        Command::Record(options) => record::run(*options, &settings, config::redaction(file.as_ref())?)?,
+        Command::Redact(options) => match options.what {
+            RedactKind::Test(options) => redact::test(&options, file.as_ref(), &mut out)?,
+        },
         Command::Config(options) => {
             config::print(&settings, file.as_ref(), options.output, &mut out)?;
             Outcome::Done

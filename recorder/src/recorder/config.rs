@@ -17,6 +17,7 @@ use crate::error::RecorderError;
 use crate::http::{Authority, ProxyLimits};
 use crate::pg::session::Mode;
 use crate::pg::sockets::ListenAddr;
+use crate::redaction::RedactionConfig;
 
 /// An application's HTTP server and where to stand before it: `LISTEN=UPSTREAM`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +110,8 @@ pub struct RecorderConfig {
     pub snapshots: Mode,
     /// A replication slot that outlives the recording.
     pub slot: Option<DurableSlot>,
+    /// What is redacted before it is written.
+    pub redaction: RedactionConfig,
     /// Bounds.
     pub limits: RecorderLimits,
     /// Is told how the recording goes on; nobody is when it shall be quiet.
@@ -130,6 +133,7 @@ impl RecorderConfig {
             pg_bin: None,
             snapshots: Mode::default(),
             slot: None,
+            redaction: RedactionConfig::default(),
             limits: RecorderLimits::default(),
             progress: None,
         }

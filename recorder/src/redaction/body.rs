@@ -1,6 +1,7 @@
 //! Credentials in bodies: scanners that copy everything else byte for byte, and that a cut end does not disturb.
 
-use super::{Redactor, is_credential};
+use super::json::Json;
+use super::{Action, Redactor};
 
 /// The body with its credentials masked; none when there is nothing to mask.
 pub(super) fn mask(redactor: &Redactor, bytes: &[u8], content_type: &str) -> Option<Vec<u8>> {
@@ -10,31 +11,18 @@ pub(super) fn mask(redactor: &Redactor, bytes: &[u8], content_type: &str) -> Opt
     } else if lower.starts_with("application/x-www-form-urlencoded") {
         form(redactor, bytes)
     } else if lower.contains("json") || matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'[')) {
-        Json { redactor, bytes, out: Vec::with_capacity(bytes.len()), at: 0, depth: 0, secret: Secret::No }.run()
+        Json::redacted(redactor, bytes)
     } else {
         return None;
     };
     (masked != bytes).then_some(masked)
 }
 
+/// A form that is not UTF-8 is read as if each of its bytes that are no text were a replacement character.
 fn form(redactor: &Redactor, bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len());
-    for (index, pair) in bytes.split(|&byte| byte == b'&').enumerate() {
-        if index > 0 {
-            out.push(b'&');
-        }
-        let (name, value) = match pair.iter().position(|&byte| byte == b'=') {
-            Some(at) => (&pair[..=at], &pair[at + 1..]),
-            None => (pair, &pair[pair.len()..]),
-        };
-        out.extend_from_slice(name);
-        if !value.is_empty() && is_credential(&String::from_utf8_lossy(name)) {
-            out.extend_from_slice(redactor.mask(value).as_bytes());
-        } else {
-            out.extend_from_slice(value);
-        }
-    }
-    out
+    let text = String::from_utf8_lossy(bytes);
+    let redacted = redactor.pairs(&text, '&', &|name| redactor.field(name));
+    if redacted == text { bytes.to_vec() } else { redacted.into_bytes() }
 }
 
 /// Parts of `multipart/form-data` whose field name is a credential's. None when the boundary is not given.
@@ -63,134 +51,21 @@ fn part(redactor: &Redactor, bytes: &[u8], out: &mut Vec<u8>) {
     let headers = String::from_utf8_lossy(headers);
     let name = headers.split_once("name=").map(|(_, rest)| rest.split([';', '\r']).next().unwrap_or(rest));
     let value = content.strip_suffix(b"\r\n").unwrap_or(content);
-    if name.is_some_and(is_credential) && !value.is_empty() {
-        out.extend_from_slice(redactor.mask(value).as_bytes());
-        out.extend_from_slice(&content[value.len()..]);
-    } else {
-        out.extend_from_slice(content);
+    let name = name.map(|name| name.trim_matches('"'));
+    match name.and_then(|name| redactor.field(name)) {
+        None | Some(Action::Keep) => out.extend_from_slice(content),
+        Some(_) if value.is_empty() => out.extend_from_slice(content),
+        Some(action) => {
+            let text = String::from_utf8_lossy(value);
+            // A dropped part stays with nothing in it: its delimiters are the frame of the others.
+            out.extend_from_slice(redactor.replaced(action, &text).unwrap_or_default().as_bytes());
+            out.extend_from_slice(&content[value.len()..]);
+        }
     }
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
-}
-
-/// Whether the scanner is at a secret.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Secret {
-    No,
-    /// The next value is.
-    Next,
-    /// Everything is, until the nesting is back at this depth.
-    Within(usize),
-}
-
-/// A scanner of JSON that may be cut anywhere.
-struct Json<'a> {
-    redactor: &'a Redactor,
-    bytes: &'a [u8],
-    out: Vec<u8>,
-    at: usize,
-    depth: usize,
-    secret: Secret,
-}
-
-impl Json<'_> {
-    fn run(mut self) -> Vec<u8> {
-        while let Some(&byte) = self.bytes.get(self.at) {
-            match byte {
-                b'"' => self.string(),
-                b'-' | b'0'..=b'9' => self.number(),
-                b'{' | b'[' => {
-                    if self.secret == Secret::Next {
-                        self.secret = Secret::Within(self.depth);
-                    }
-                    self.depth += 1;
-                    self.copy_to(self.at + 1);
-                }
-                b'}' | b']' => {
-                    self.depth = self.depth.saturating_sub(1);
-                    if self.secret == Secret::Within(self.depth) {
-                        self.secret = Secret::No;
-                    }
-                    self.copy_to(self.at + 1);
-                }
-                b',' => {
-                    self.value_passed();
-                    self.copy_to(self.at + 1);
-                }
-                _ => self.copy_to(self.at + 1),
-            }
-        }
-        self.out
-    }
-
-    /// A string: a key when a colon follows, else a value.
-    fn string(&mut self) {
-        let start = self.at + 1;
-        let end = self.string_end(start);
-        let content = &self.bytes[start..end];
-        let after = (end + 1).min(self.bytes.len());
-        let next = self.bytes[after..].iter().position(|byte| !byte.is_ascii_whitespace()).map(|offset| after + offset);
-        if let Some(colon) = next.filter(|&next| self.bytes[next] == b':') {
-            if !matches!(self.secret, Secret::Within(_)) {
-                let secret = is_credential(&String::from_utf8_lossy(content));
-                self.secret = if secret { Secret::Next } else { Secret::No };
-            }
-            return self.copy_to(colon + 1);
-        }
-        if self.secret == Secret::No || content.is_empty() {
-            self.copy_to(after);
-        } else {
-            self.mask(start, end, after);
-        }
-        self.value_passed();
-    }
-
-    fn number(&mut self) {
-        let rest = &self.bytes[self.at..];
-        let length = rest.iter().position(|byte| !matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9'));
-        let end = self.at + length.unwrap_or(rest.len());
-        if self.secret == Secret::No {
-            self.copy_to(end);
-        } else {
-            self.mask(self.at, end, end);
-        }
-        self.value_passed();
-    }
-
-    /// Writes the mask of `start..end` as a string, and goes on at `after`.
-    fn mask(&mut self, start: usize, end: usize, after: usize) {
-        let mask = self.redactor.mask(&self.bytes[start..end]);
-        self.out.push(b'"');
-        self.out.extend_from_slice(mask.as_bytes());
-        self.out.push(b'"');
-        self.at = after;
-    }
-
-    fn value_passed(&mut self) {
-        if self.secret == Secret::Next {
-            self.secret = Secret::No;
-        }
-    }
-
-    /// Where a string's content ends: at its closing quote, or where the bytes end.
-    fn string_end(&self, start: usize) -> usize {
-        let mut at = start;
-        while let Some(&byte) = self.bytes.get(at) {
-            match byte {
-                b'"' => return at,
-                b'\\' => at += 2,
-                _ => at += 1,
-            }
-        }
-        self.bytes.len()
-    }
-
-    fn copy_to(&mut self, end: usize) {
-        self.out.extend_from_slice(&self.bytes[self.at..end]);
-        self.at = end;
-    }
 }
 
 #[cfg(test)]
@@ -268,7 +143,12 @@ mod tests {
         let masked = Redactor::with_key(KEY).body(body.clone(), Some("application/json"));
         assert!(masked.is_whole());
         assert_ne!(masked.prefix, body.prefix);
-        assert_eq!(masked.digest, body.digest);
+        assert_eq!(masked.digest, *blake3::hash(&masked.prefix).as_bytes());
+        // A digest of what is not kept whole says nothing of it to whom does not have the key.
+        let part = Body { total_bytes: 1000, ..body };
+        let masked = Redactor::with_key(KEY).body(part.clone(), Some("application/json"));
+        assert_ne!(masked.digest, part.digest);
+        assert_ne!(masked.digest, Redactor::random().body(part, Some("application/json")).digest);
     }
 
     proptest! {

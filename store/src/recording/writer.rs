@@ -3,6 +3,7 @@
 //! It never stops for an error: see [`PatientLog`].
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -13,10 +14,10 @@ use super::open_work::OpenWork;
 use super::options::{Counters, RecordingOptions};
 use super::patient_log::{PatientLog, RETRY};
 use crate::error::StoreError;
-use crate::event::{Event, RecorderStopped};
+use crate::event::{Event, Gap, GapKind, RecorderStopped};
 use crate::log::{LOG_DIRECTORY, LogHeader, LogWriter, log_path};
 use crate::manifest::{TraceId, sync_directory};
-use crate::sink::{QueueState, Queued};
+use crate::sink::{EventFilter, QueueState, Queued};
 use crate::time::Timestamp;
 
 /// Buffered bytes at which a batch is written although more events wait.
@@ -66,6 +67,8 @@ pub(crate) struct WriterParts {
     pub(crate) control: Arc<Control>,
     /// Takes the numbers of finished logs.
     pub(crate) finished_logs: Sender<u64>,
+    /// What every event passes before it is written.
+    pub(crate) filter: Option<Box<dyn EventFilter>>,
 }
 
 #[derive(Debug)]
@@ -144,10 +147,33 @@ impl Writer {
     }
 
     fn take(&mut self, queued: Queued) {
-        if let Queued::Event(event, bytes) = queued {
+        if let Queued::Event(mut event, bytes) = queued {
             self.parts.queue.taken(bytes);
-            self.append(&event);
+            if self.filtered(&mut event) {
+                self.append(&event);
+            }
         }
+    }
+
+    /// Takes an event through the filter. Whether it may be written.
+    fn filtered(&mut self, event: &mut Event) -> bool {
+        let Some(filter) = &mut self.parts.filter else { return true };
+        // Its state may be half changed, but it only ever decides on what is kept of an event.
+        let passed = catch_unwind(AssertUnwindSafe(|| filter.pass(event))).is_ok();
+        if !passed {
+            let at = event.recorded_at().unwrap_or_else(Timestamp::now);
+            self.append(&Event::Gap(Gap {
+                kind: GapKind::Undecodable,
+                from: at,
+                until: Some(at),
+                source: None,
+                session: None,
+                relation: None,
+                count: 1,
+                reason: format!("one event ({}) could not be redacted and was left out", event.kind()),
+            }));
+        }
+        passed
     }
 
     fn append(&mut self, event: &Event) {

@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
     /// More about what is being done (repeat for more)
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
-    /// Configuration file of record and config [default: ./txray.toml, where there is one]
+    /// Configuration file of record, config and redact [default: ./txray.toml, where there is one]
     #[arg(long, value_name = "FILE", env = "TXRAY_CONFIG", global = true)]
     pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Config(ConfigOptions),
     /// Say what stands in the way of a full recording on a server, and what mends it; changes nothing
     Doctor(DoctorOptions),
+    /// See what the rules of txray.toml do
+    Redact(RedactOptions),
     /// Browse a trace in the terminal
     Tui(TuiOptions),
     /// List requests, transactions, statements, external calls, row changes, relations or gaps
@@ -173,6 +175,43 @@ pub(crate) struct DoctorOptions {
     /// How to print
     #[arg(short, long, value_name = "FORMAT", default_value = "pretty")]
     pub(crate) output: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RedactOptions {
+    #[command(subcommand)]
+    pub(crate) what: RedactKind,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RedactKind {
+    /// Show what would be recorded of sample input, before and after
+    ///
+    /// Values are printed: that is what this command is for. Without a database it knows the columns of the tables that --row
+    /// names; of other tables it knows what the rules and the statement itself say.
+    Test(RedactTestOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RedactTestOptions {
+    /// A row: TABLE (schema.table) and its fields, each COLUMN=VALUE or COLUMN:TYPE=VALUE
+    #[arg(long, value_name = "TABLE COLUMN=VALUE", num_args = 2..)]
+    pub(crate) row: Vec<String>,
+    /// A statement
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) sql: Option<String>,
+    /// A parameter of the statement, from $1; may be repeated
+    #[arg(long, value_name = "VALUE", requires = "sql", allow_hyphen_values = true)]
+    pub(crate) param: Vec<String>,
+    /// A request or response as on the wire; - reads it from standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) http: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Fail (1) when nothing was redacted
+    #[arg(long)]
+    pub(crate) expect_match: bool,
 }
 
 #[derive(Debug, Args)]

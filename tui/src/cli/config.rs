@@ -8,9 +8,12 @@
 mod file;
 mod layers;
 mod nearest;
+mod redaction;
 mod shown;
 
+pub(super) use self::file::ConfigFile;
 pub(super) use self::layers::{Layered, Refusal, Settings, read};
+pub(super) use self::redaction::redaction;
 pub(super) use self::shown::print;
 
 #[cfg(test)]

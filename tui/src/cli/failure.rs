@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use txray_recorder::error::RecorderError;
 use txray_recorder::recorder::ParsePairError;
+use txray_recorder::redaction::KeyFileError;
 use txray_replay::error::ReplayError;
 use txray_replay::private_postgres::PrivatePostgresError;
 use txray_store::error::StoreError;
@@ -149,6 +150,9 @@ fn known(cause: &(dyn StdError + 'static)) -> Option<(Class, Option<String>)> {
     }
     if let Some(error) = cause.downcast_ref::<RecorderError>() {
         return Some((recorder_class(error.class()), error.hint()));
+    }
+    if let Some(error) = cause.downcast_ref::<KeyFileError>() {
+        return Some((Class::Environment, Some(error.hint())));
     }
     if let Some(error) = cause.downcast_ref::<ReplayError>() {
         return Some((replay_class(error.class()), error.hint()));

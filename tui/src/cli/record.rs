@@ -8,14 +8,15 @@ use tokio_util::sync::CancellationToken;
 use txray_recorder::capture::{DurableSlot, parse_bytes};
 use txray_recorder::pg::session::Mode;
 use txray_recorder::recorder::{AppCommand, CertificateFiles, RecorderConfig, parse_listen, record};
+use txray_recorder::redaction::RedactionConfig;
 use txray_store::time::Timestamp;
 
 use super::args::{RecordOptions, SnapshotMode};
 use super::config::Settings;
 use super::failure::Outcome;
 
-pub(super) fn run(options: RecordOptions, settings: &Settings) -> anyhow::Result<Outcome> {
-    let config = configuration(options, settings)?;
+pub(super) fn run(options: RecordOptions, settings: &Settings, redaction: RedactionConfig) -> anyhow::Result<Outcome> {
+    let config = RecorderConfig { redaction, ..configuration(options, settings)? };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let summary = runtime.block_on(record(config, CancellationToken::new()))?;
     eprint!("\n{summary}");

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::file::ConfigFile;
 use super::layers::record_keys;
+use super::redaction::{KEYS, SECTION, redaction};
 
 const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/txray.toml.example"));
 
@@ -23,6 +24,11 @@ fn the_example_parses_and_names_every_key() {
             "docs/txray.toml.example lacks the option: add a line `#: {key} = …` with a comment to its [record] table"
         );
     }
+    let redact = file.section(SECTION).unwrap().expect("a [redact] table");
+    for key in KEYS {
+        assert!(redact.contains_key(key), "docs/txray.toml.example lacks \"{key}\" in its [redact] table");
+    }
+    redaction(Some(&file)).expect("rules that can be read");
     let known = record_keys();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     file.check_keys(record, "record", &known).expect("no key that does not exist");

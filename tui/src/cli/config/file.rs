@@ -73,7 +73,7 @@ impl ConfigFile {
     }
 
     /// Reads the text of a file.
-    pub(super) fn parse(path: &Path, text: &str) -> Result<ConfigFile, Failure> {
+    pub(in crate::cli) fn parse(path: &Path, text: &str) -> Result<ConfigFile, Failure> {
         let lines = Lines::of(text);
         let parsed = DeTable::parse(text).map_err(|error| {
             let line = error.span().map_or(1, |span| lines.line(span.start));

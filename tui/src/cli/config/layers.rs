@@ -15,9 +15,9 @@ use crate::cli::failure::Failure;
 /// Table of the file that holds the options of `txray record`.
 const SECTION: &str = "record";
 /// Tables of the file.
-const SECTIONS: [&str; 1] = [SECTION];
+const SECTIONS: [&str; 2] = [SECTION, super::redaction::SECTION];
 /// Commands that read the file. The others must work beside a broken one.
-const READERS: [&str; 2] = ["record", "config"];
+const READERS: [&str; 3] = ["record", "config", "redact"];
 /// Options of `record` that are about this run of the program alone.
 const RUN_ONLY: [&str; 5] = ["help", "version", "verbose", "config", "print_config"];
 /// Between the values of an option that may be repeated, in an environment variable.

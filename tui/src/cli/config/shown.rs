@@ -4,8 +4,9 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::file::ConfigFile;
+use super::file::{ConfigFile, Value};
 use super::layers::{Origin, Settings};
+use super::redaction::SECTION;
 use crate::output::OutputFormat;
 
 impl Origin {
@@ -66,7 +67,41 @@ fn toml(settings: &Settings, file: Option<&ConfigFile>, out: &mut impl Write) ->
         };
         writeln!(out, "{} = {value}  # {}", setting.key, setting.origin.describe())?;
     }
+    redaction(file, out)
+}
+
+/// The rules of redaction, which only the file has, and the defaults.
+fn redaction(file: Option<&ConfigFile>, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "\n[redact]")?;
+    let table = file.and_then(|file| Some((file, file.section(SECTION).ok()??)));
+    for (key, default) in [("defaults", Some("true")), ("propagate", Some("false")), ("key_file", None)] {
+        match (table.and_then(|(file, table)| Some((file, table.get(key)?))), default) {
+            (Some((file, entry)), _) => writeln!(out, "{key} = {}  # {}", scalar(&entry.value), file.place(entry))?,
+            (None, Some(default)) => writeln!(out, "{key} = {default}  # default")?,
+            (None, None) => writeln!(out, "# {key} is not set: the key is random and not kept")?,
+        }
+    }
+    let Some((file, table)) = table else { return Ok(()) };
+    for (name, entry) in table {
+        let Value::List(rules) = &entry.value else { continue };
+        for rule in rules {
+            let Value::Table(fields) = &rule.value else { continue };
+            writeln!(out, "\n[[{SECTION}.{name}]]  # {}", file.place(rule))?;
+            for (key, entry) in fields {
+                writeln!(out, "{key} = {}", scalar(&entry.value))?;
+            }
+        }
+    }
     Ok(())
+}
+
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::Text(text) => serde_json::Value::from(text.as_str()).to_string(),
+        Value::Number(number) => number.clone(),
+        Value::Bool(value) => value.to_string(),
+        Value::List(_) | Value::Table(_) | Value::Other => "\"…\"".to_owned(),
+    }
 }
 
 /// As TOML writes it.
