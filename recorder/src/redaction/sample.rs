@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use txray_store::copy_text::{self, CopyField};
 use txray_store::event::{
-    BaseRows, Body, Event, Format, Parameter, Protocol, RelationColumn, RelationDescribed, RequestBodyReceived,
-    RequestEnd, RequestFinished, RequestStarted, ResultRows, SnapshotRecord, SnapshotUnknown, Statement, Tracking,
+    BaseRows, Body, Event, Format, Parameter, Protocol, RelationColumn, RelationDescribed, RelationTraits,
+    RequestBodyReceived, RequestEnd, RequestFinished, RequestStarted, ResultRows, SnapshotRecord, SnapshotUnknown,
+    Statement, Tracking,
 };
 use txray_store::ids::{Oid, RequestId, SessionId, SourceId, StatementId, TransactionId, Xid};
 use txray_store::sink::EventFilter;
@@ -93,6 +94,7 @@ impl Sampler {
             columns,
             replica_identity: 'd',
             tracking: Tracking::Full,
+            traits: RelationTraits::default(),
         }));
         let values: Vec<CopyField> = fields.iter().map(|field| CopyField::Text(field.value.clone())).collect();
         let mut event = Event::BaseRows(BaseRows {

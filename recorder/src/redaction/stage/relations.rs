@@ -80,7 +80,8 @@ impl Relations {
 }
 
 impl RedactingStage {
-    pub(super) fn relation_described(&mut self, event: &RelationDescribed) {
+    /// Takes a relation's description, and marks in it which columns' values are not recorded as they are.
+    pub(super) fn relation_described(&mut self, event: &mut RelationDescribed) {
         let rules = Arc::clone(&self.redactor.rules);
         let mut sensitive = Vec::new();
         let mut columns = Vec::new();
@@ -98,6 +99,8 @@ impl RedactingStage {
             let is_json = !rules.json.is_empty() && JSON_TYPES.contains(&column.type_oid.0);
             columns.push(PlannedColumn { attribute_number: column.attribute_number, verdict, shape, is_json });
         }
+        let redacted = columns.iter().filter(|column| column.verdict.is_some() || column.is_json);
+        event.traits.redacted_columns = redacted.map(|column| column.attribute_number).collect();
         let touches = columns.iter().any(|column| column.verdict.is_some() || column.is_json);
         self.relations.insert(event.source, event.oid, event.version, Plan { columns, touches });
         let all = event.columns.iter().map(|column| column.name.clone()).collect();

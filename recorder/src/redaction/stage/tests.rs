@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 use txray_store::copy_text::{self, CopyField};
 use txray_store::event::{
-    BaseRows, Format, Parameter, PgError, Protocol, RelationColumn, RelationDescribed, RequestBodyReceived,
-    RequestStarted, ResultColumn, ResultRows, SessionStarted, SnapshotRecord, SnapshotUnknown, Statement, Tracking,
+    BaseRows, Format, Parameter, PgError, Protocol, RelationColumn, RelationDescribed, RelationTraits,
+    RequestBodyReceived, RequestStarted, ResultColumn, ResultRows, SessionStarted, SnapshotRecord, SnapshotUnknown,
+    Statement, Tracking,
 };
 use txray_store::event::{Body, Isolation};
 use txray_store::ids::{Oid, StatementId, TransactionId, Xid};
@@ -67,6 +68,7 @@ fn users() -> RelationDescribed {
         ],
         replica_identity: 'd',
         tracking: Tracking::Full,
+        traits: RelationTraits::default(),
     }
 }
 

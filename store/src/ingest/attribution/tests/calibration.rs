@@ -59,7 +59,9 @@ impl Clues for Traffic {
 
 fn of(values: &[String]) -> Tokens {
     let mut tokens = Tokens::default();
-    values.iter().for_each(|value| tokens.add(value));
+    for value in values {
+        tokens.add(value);
+    }
     tokens
 }
 
