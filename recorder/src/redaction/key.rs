@@ -79,8 +79,10 @@ pub(super) fn from_file(path: &Path) -> Result<[u8; KEY_BYTES], KeyFileError> {
 }
 
 fn write(mut file: File, key: &[u8]) -> io::Result<()> {
-    let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    writeln!(file, "{digits}")?;
+    for byte in key {
+        write!(file, "{byte:02x}")?;
+    }
+    writeln!(file)?;
     file.sync_all()
 }
 

@@ -31,13 +31,12 @@ impl Text<'_> {
         let mut settled: HashMap<usize, Option<Fate>> = HashMap::new();
         let mut fates = Vec::new();
         for at in self.value_tokens() {
-            let fate = match listed.get(&at) {
-                Some(fate) => fate.clone(),
-                None => {
-                    let fate = self.compared(at, &settled);
-                    settled.insert(at, fate.clone());
-                    fate.unwrap_or_else(|| self.unclear.clone())
-                }
+            let fate = if let Some(fate) = listed.get(&at) {
+                fate.clone()
+            } else {
+                let fate = self.compared(at, &settled);
+                settled.insert(at, fate.clone());
+                fate.unwrap_or_else(|| self.unclear.clone())
             };
             fates.push((at, fate));
         }

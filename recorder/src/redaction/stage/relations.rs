@@ -19,8 +19,11 @@ const JSON_TYPES: [u32; 2] = [114, 3802];
 #[derive(Debug, Default)]
 pub(super) struct Relations {
     /// By server and relation: descriptions by their version.
-    plans: HashMap<(SourceId, Oid), Vec<(u32, Arc<Plan>)>>,
+    plans: HashMap<(SourceId, Oid), Versions>,
 }
+
+/// Descriptions of one relation with their versions, the newest last.
+type Versions = Vec<(u32, Arc<Plan>)>;
 
 /// What becomes of a relation's rows.
 #[derive(Debug)]
@@ -64,17 +67,16 @@ impl Relations {
         oid: Oid,
         number: i16,
     ) -> Option<(Option<Verdict>, Arc<Shape>)> {
-        let newest = |versions: &Vec<(u32, Arc<Plan>)>| {
+        let newest = |versions: &Versions| {
             let (_, plan) = versions.last()?;
             let column = plan.columns.iter().find(|column| column.attribute_number == number)?;
             Some((column.verdict, Arc::clone(&column.shape)))
         };
-        match source {
-            Some(source) => newest(self.plans.get(&(source, oid))?),
-            None => {
-                let all = self.plans.iter().filter(|((_, known), _)| *known == oid);
-                all.filter_map(|(_, versions)| newest(versions)).max_by_key(|(verdict, _)| *verdict)
-            }
+        if let Some(source) = source {
+            newest(self.plans.get(&(source, oid))?)
+        } else {
+            let all = self.plans.iter().filter(|((_, known), _)| *known == oid);
+            all.filter_map(|(_, versions)| newest(versions)).max_by_key(|(verdict, _)| *verdict)
         }
     }
 }
