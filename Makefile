@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo build setup test test-setup compat lint fmt bench fuzz screenshot clean
+.PHONY: demo build setup test test-setup compat lint fmt bench fuzz kill-test fault-test overload-test release screenshot clean
 
 demo: build  ## record the fixtures with their bugs, then tell the story (the terminal UI on a terminal)
 	@$(TARGET_DIR)/debug/txray demo
@@ -40,6 +40,18 @@ bench: setup  ## figures of README.md and ARCHITECTURE.md
 
 fuzz: setup  ## fuzz each target for SECONDS seconds (60), guided by coverage; needs nightly Rust and cargo-fuzz
 	@scripts/fuzz $(or $(SECONDS),60)
+
+release: setup
+	cargo build --release --workspace --bins
+
+kill-test: build  ## kill -9 under load at KILL_ROUNDS=200 random moments; KILL_SEED repeats them
+	@$(TARGET_DIR)/debug/kill-test
+
+fault-test: release  ## full disks and a stopped sealer: what the application notices of them
+	@$(TARGET_DIR)/release/fault-test
+
+overload-test: release  ## memory of the recorder when ten times more is offered than it may write
+	@$(TARGET_DIR)/release/overload-test
 
 screenshot: build  ## docs/screenshot.svg from the demo's trace
 	@scripts/screenshot

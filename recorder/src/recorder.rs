@@ -23,7 +23,8 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use txray_store::error::StoreError;
-use txray_store::recording::{Recording, RecordingOptions};
+use txray_store::log::LOG_DIRECTORY;
+use txray_store::recording::Recording;
 use txray_store::sink::EventSink;
 
 pub use self::config::{
@@ -41,6 +42,9 @@ use self::summary::directory_bytes;
 use crate::error::RecorderError;
 use crate::pg::sockets::ListenAddr;
 use crate::redaction::{RedactingStage, Redactor};
+
+/// With more bytes of logs left unsealed, the trace is not read back to be counted: that would take much memory and time.
+const MOST_UNSEALED_READ: u64 = 64 << 20;
 
 /// A running recording. Dropping it leaves the trace as a killed process would; [`Recorder::stop`] is the orderly way.
 pub struct Recorder {
@@ -67,7 +71,7 @@ impl Recorder {
         // Every event passes the redacting stage on its way to the log; the proxies hand over what they saw.
         let redactor = Redactor::configured(config.redaction.clone())?;
         let stage = Box::new(RedactingStage::new(Arc::new(redactor)));
-        let recording = Recording::create_filtered(&config.out, RecordingOptions::default(), Some(stage))
+        let recording = Recording::create_filtered(&config.out, config.storage.clone(), Some(stage))
             .map_err(|source| trace_error(&config, source))?;
         let mut proxies = Proxies::default();
         let started = borders::start(&config, &recording.sink(), &mut proxies, impatient).await;
@@ -133,7 +137,13 @@ impl Recorder {
         self.config.tell(Progress::Sealing);
         let config = self.config;
         let recording = self.recording;
+        let (cutter, hurry) = (recording.sealing_cutter(), self.hurry);
+        let cut = tokio::spawn(async move {
+            hurry.cancelled().await;
+            cutter.cut();
+        });
         let finished = tokio::task::spawn_blocking(move || finish(&config, recording)).await;
+        cut.abort();
         let finished = finished.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         finished.map(|summary| RecordSummary { slots, ..summary })
     }
@@ -142,16 +152,18 @@ impl Recorder {
 /// Completes the trace and counts what is in it.
 fn finish(config: &RecorderConfig, recording: Recording) -> Result<RecordSummary, RecorderError> {
     let finished = recording.finish().map_err(|source| trace_error(config, source))?;
-    let counts = RecordedCounts::of(&config.out)
-        .inspect_err(|error| tracing::warn!(%error, "could not count what was recorded"))
-        .ok();
+    let worth_reading = directory_bytes(&config.out.join(LOG_DIRECTORY)) <= MOST_UNSEALED_READ;
+    let counts = worth_reading.then(|| RecordedCounts::of(&config.out)).and_then(|counts| {
+        counts.inspect_err(|error| tracing::warn!(%error, "could not count what was recorded")).ok()
+    });
     Ok(RecordSummary {
         trace: config.out.clone(),
         bytes: directory_bytes(&config.out),
         events: finished.counters.events,
-        dropped: finished.counters.dropped,
+        dropped: finished.dropped,
+        waits: finished.counters.waits,
         counts,
-        unsealed: finished.unsealed.map(|error| error.to_string()),
+        unsealed: finished.unsealed.map(|error| (finished.unsealed_logs, described(&error))),
         application: None,
         slots: Vec::new(),
     })
@@ -164,6 +176,12 @@ fn discard(recording: Recording) {
     if let Err(error) = std::fs::remove_dir_all(&path) {
         tracing::debug!(%error, "could not remove the trace of a recording that did not start");
     }
+}
+
+/// An error with its causes.
+fn described(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |error| error.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn trace_error(config: &RecorderConfig, source: StoreError) -> RecorderError {

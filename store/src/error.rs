@@ -86,6 +86,34 @@ pub enum StoreError {
     /// A question that the trace cannot answer.
     #[error(transparent)]
     Question(#[from] QueryError),
+    /// Somebody else makes segments of the trace's logs.
+    #[error("the logs of \"{}\" are being sealed{}", path.display(), process(*pid))]
+    BeingSealed {
+        /// The trace.
+        path: PathBuf,
+        /// The other process, where it could be read.
+        pid: Option<u32>,
+    },
+    /// A log is to be sealed that is still written, or that is not the last one as was said.
+    #[error("log {number} cannot be sealed: it is still being written")]
+    LogUnfinished {
+        /// Its number.
+        number: u64,
+    },
+    /// The process that should seal a log did not.
+    #[error("log {number} could not be sealed: the sealing process ended with {how}")]
+    SealerFailed {
+        /// The log's number.
+        number: u64,
+        /// How it ended, and what it said.
+        how: String,
+    },
+    /// Sealing was given up because the recorder was to end at once.
+    #[error("log {number} was left unsealed: the recorder was to end at once")]
+    SealingCut {
+        /// The log's number.
+        number: u64,
+    },
     /// A thread of the recorder panicked; what it had written is kept.
     #[error("the {thread} thread of the recorder panicked")]
     ThreadPanicked {
@@ -104,7 +132,11 @@ impl StoreError {
             }
             StoreError::TraceExists { .. } => "choose another directory with --out, or move the old one away".into(),
             StoreError::Locked { .. } => "stop the recorder first, or read the trace while it is being written".into(),
-            StoreError::Busy { .. } => "try again".into(),
+            StoreError::Busy { .. } | StoreError::BeingSealed { .. } => "try again".into(),
+            StoreError::LogUnfinished { .. } => "stop the recorder first".into(),
+            StoreError::SealerFailed { .. } | StoreError::SealingCut { .. } => {
+                "nothing is lost: the log is read as it is, and `txray seal` seals it later".into()
+            }
             StoreError::NewerFormat { .. } => "update txray to the version that wrote the trace, or a later one".into(),
             StoreError::Damaged { .. } => {
                 "run `txray verify` to list everything that is damaged; restore the file from a copy if there is one"

@@ -96,6 +96,11 @@ pub fn log_path(trace: &Path, number: u64) -> PathBuf {
     trace.join(LOG_DIRECTORY).join(format!("{number:06}.log"))
 }
 
+/// Length of the log with that number; 0 when there is none.
+pub(crate) fn log_size(trace: &Path, number: u64) -> u64 {
+    std::fs::metadata(log_path(trace, number)).map_or(0, |file| file.len())
+}
+
 /// The number in a log file's name; none when the name is not a log's.
 pub(crate) fn log_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log")?;

@@ -2,7 +2,9 @@
 
 mod open_work;
 mod options;
+mod pace;
 mod patient_log;
+mod sealer;
 mod writer;
 
 use std::fs::{self, DirBuilder};
@@ -11,20 +13,22 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 
-pub use options::{RecordingCounters, RecordingOptions, RecordingSummary};
+pub use options::{RecordingCounters, RecordingOptions, RecordingSummary, SealerProgram, Sealing};
+pub use sealer::lower_priority;
 
 use crate::error::StoreError;
 use crate::log::LOG_DIRECTORY;
 use crate::manifest::{Manifest, TraceId};
-use crate::seal;
+use crate::seal::log_numbers;
 use crate::segment::SEGMENT_DIRECTORY;
 use crate::sink::{EventFilter, EventSink, QueueState};
 use crate::time::Timestamp;
 use crate::trace::RecorderLock;
 use options::Counters;
+use sealer::{Sealer, SealerControl};
 use writer::{Control, Ending, Writer, WriterParts};
 
 /// A trace being recorded. Dropping it without [`Recording::finish`] leaves the trace as a killed process would.
@@ -37,6 +41,7 @@ pub struct Recording {
     counters: Arc<Counters>,
     control: Arc<Control>,
     writer: Option<JoinHandle<()>>,
+    sealing: Sealer,
     sealer: Option<JoinHandle<()>>,
     /// Held as long as the trace is written.
     _lock: RecorderLock,
@@ -63,11 +68,22 @@ impl Recording {
         }
         let trace_id = TraceId::random().map_err(StoreError::io("read randomness from", "/dev/urandom"))?;
 
-        let (sink, receiver, queue) = EventSink::to_writer(options.queue_events, options.queue_bytes);
+        let (sink, receiver, queue) = EventSink::to_writer(options.queue_limits());
         let (finished_logs, logs_to_seal) = channel();
         let counters = Arc::new(Counters::default());
         let control = Arc::new(Control::default());
-        let sealer = options.seal_while_recording.then(|| spawn_sealer(trace, logs_to_seal, &counters)).transpose()?;
+        let sealing = Sealer {
+            trace: trace.to_owned(),
+            how: options.sealing.clone(),
+            counters: Arc::clone(&counters),
+            control: Arc::new(SealerControl::default()),
+        };
+        let sealer = (options.sealing != Sealing::Later)
+            .then(|| {
+                let sealing = sealing.clone();
+                spawn("txray-sealer", trace, move || sealing.run(&logs_to_seal))
+            })
+            .transpose()?;
         let writer = Writer::start(WriterParts {
             trace: trace.to_owned(),
             trace_id,
@@ -90,6 +106,7 @@ impl Recording {
             counters,
             control,
             writer: Some(writer),
+            sealing,
             sealer,
             _lock: lock,
         })
@@ -112,23 +129,28 @@ impl Recording {
 
     /// Where the recording stands.
     pub fn counters(&self) -> RecordingCounters {
-        self.counters.read(self.queue.dropped())
+        self.counters.read(&self.queue)
+    }
+
+    /// Cuts the sealing that [`Recording::finish`] does, from any thread and at any time.
+    pub fn sealing_cutter(&self) -> SealingCutter {
+        SealingCutter(Arc::clone(&self.sealing.control))
     }
 
     /// Ends the recording in good order: takes no further event, writes those that wait, seals every log. Blocks until
-    /// that is done. Logs that cannot be sealed are kept and named in the summary.
+    /// that is done, or does not go on. Logs that cannot be sealed are kept and named in the summary.
     pub fn finish(mut self) -> Result<RecordingSummary, StoreError> {
         let panicked = self.end(Ending::Finish);
-        let unsealed = match seal::seal_remaining(&self.trace) {
-            Ok(sealed) => {
-                self.counters.segments.fetch_add(sealed, Ordering::Relaxed);
-                None
-            }
-            Err(error) => Some(error),
-        };
+        let unsealed = self.sealing.seal_rest().err();
         match panicked {
             Some(thread) => Err(StoreError::ThreadPanicked { thread }),
-            None => Ok(RecordingSummary { trace_id: self.trace_id, counters: self.counters(), unsealed }),
+            None => Ok(RecordingSummary {
+                trace_id: self.trace_id,
+                counters: self.counters(),
+                dropped: self.counters.dropped(&self.queue),
+                unsealed_logs: log_numbers(&self.trace).map_or(0, |numbers| numbers.len()),
+                unsealed,
+            }),
         }
     }
 
@@ -139,12 +161,27 @@ impl Recording {
         self.sink.wake();
         // The writer holds the sealer's queue: it ends first.
         let writer = self.writer.take().is_some_and(|thread| thread.join().is_err());
+        self.sealing.control.awaited.store(true, Ordering::Release);
+        if ending == Ending::Abandon {
+            self.sealing.control.hurry.store(true, Ordering::Release);
+        }
         let sealer = self.sealer.take().is_some_and(|thread| thread.join().is_err());
         match (writer, sealer) {
             (true, _) => Some("writer"),
             (false, true) => Some("sealer"),
             (false, false) => None,
         }
+    }
+}
+
+/// See [`Recording::sealing_cutter`].
+#[derive(Debug, Clone)]
+pub struct SealingCutter(Arc<SealerControl>);
+
+impl SealingCutter {
+    /// What is not sealed yet stays so: a later seal does it.
+    pub fn cut(&self) {
+        self.0.hurry.store(true, Ordering::Release);
     }
 }
 
@@ -158,21 +195,6 @@ impl Drop for Recording {
 
 fn spawn(name: &str, trace: &Path, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
     thread::Builder::new().name(name.into()).spawn(run).map_err(StoreError::io("start a thread for", trace))
-}
-
-fn spawn_sealer(trace: &Path, logs: Receiver<u64>, counters: &Arc<Counters>) -> Result<JoinHandle<()>, StoreError> {
-    let (path, counters) = (trace.to_owned(), Arc::clone(counters));
-    spawn("txray-sealer", trace, move || {
-        for number in logs {
-            match seal::seal_followed_log(&path, number) {
-                Ok(()) => {
-                    counters.segments.fetch_add(1, Ordering::Relaxed);
-                }
-                // The log stays, and is sealed when recording ends.
-                Err(error) => tracing::warn!(%error, number, "a finished log could not be sealed yet"),
-            }
-        }
-    })
 }
 
 fn create_directory(trace: &Path) -> Result<(), StoreError> {

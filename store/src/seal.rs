@@ -14,31 +14,38 @@ use crate::ingest::ingest;
 use crate::log::{LOG_DIRECTORY, TornReason, log_number, log_path};
 use crate::manifest::{Digest, Manifest, SegmentEntry, chain, sync_directory};
 use crate::segment::{self, SEGMENT_DIRECTORY, SegmentIdentity};
-use crate::trace::{LogFacts, LogPlace, RecorderLock, RepairedLog};
+use crate::trace::{LogFacts, LogPlace, RecorderLock, RepairedLog, SealerLock};
 
 /// Seals every log that a recorder left behind. Does nothing when there is none; refuses while a recorder runs. Answers
 /// with the number of segments made.
 pub fn seal(trace: &Path) -> Result<u64, StoreError> {
     Manifest::read(trace)?;
     let _lock = RecorderLock::acquire(trace)?;
-    seal_remaining(trace)
-}
-
-/// Seals every log. The caller holds the lock and writes no more.
-pub(crate) fn seal_remaining(trace: &Path) -> Result<u64, StoreError> {
     let numbers = log_numbers(trace)?;
     let mut sealed = 0;
     for (index, number) in numbers.iter().enumerate() {
         let place = if index + 1 == numbers.len() { LogPlace::Last } else { LogPlace::Followed };
-        sealed += u64::from(Seal::new(trace, *number, place)?.run()?);
+        sealed += u64::from(seal_log(trace, *number, place)?);
     }
     remove_leftovers(trace)?;
     Ok(sealed)
 }
 
-/// Seals a log that another one follows, while recording goes on. The caller is the recorder's only sealer.
-pub(crate) fn seal_followed_log(trace: &Path, number: u64) -> Result<(), StoreError> {
-    Seal::new(trace, number, LogPlace::Followed)?.run().map(drop)
+/// Seals one log for the recorder that writes the trace: what a sealing process does. `last` says that recording has ended
+/// and that this is its last log. Answers whether a segment was made: there is none to make of a log that is sealed already.
+pub fn seal_finished_log(trace: &Path, number: u64, last: bool) -> Result<bool, StoreError> {
+    let numbers = log_numbers(trace)?;
+    let is_last = numbers.last() == Some(&number);
+    if is_last != last && numbers.contains(&number) {
+        return Err(StoreError::LogUnfinished { number });
+    }
+    seal_log(trace, number, if last { LogPlace::Last } else { LogPlace::Followed })
+}
+
+/// Seals one log. Waits for another sealer, but not for ever.
+pub(crate) fn seal_log(trace: &Path, number: u64, place: LogPlace) -> Result<bool, StoreError> {
+    let _lock = SealerLock::acquire(trace)?;
+    Seal::new(trace, number, place)?.run()
 }
 
 /// Numbers of the logs that are there, ascending.
@@ -101,7 +108,7 @@ impl<'a> Seal<'a> {
         let (end, facts) = log.finish()?;
         let temporary = segment::temporary_path(self.trace, self.number);
         let identity = SegmentIdentity { trace_id: self.manifest.trace_id, number: self.number };
-        let tables = segment::build(&temporary, identity, &tables)?;
+        let tables = segment::build(&temporary, identity, tables)?;
         let (bytes, digest) = segment::digest(&temporary)?;
         let damaged = end.skipped_records > 0 || end.torn.is_some_and(|torn| torn.reason != TornReason::Incomplete);
         Ok(Built { temporary, bytes, digest, facts, tables, damaged })
@@ -144,7 +151,7 @@ impl<'a> Seal<'a> {
 }
 
 /// Removes what a crash may have left half made.
-fn remove_leftovers(trace: &Path) -> Result<(), StoreError> {
+pub(crate) fn remove_leftovers(trace: &Path) -> Result<(), StoreError> {
     for (directory, endings) in
         [(SEGMENT_DIRECTORY, &[".duckdb.tmp", ".duckdb.tmp.wal"][..]), (LOG_DIRECTORY, &[".log.new"])]
     {

@@ -46,7 +46,7 @@ pub(crate) struct SegmentIdentity {
 pub(crate) fn build(
     path: &Path,
     identity: SegmentIdentity,
-    tables: &Tables,
+    tables: Tables,
 ) -> Result<BTreeMap<String, u64>, StoreError> {
     remove_if_there(path)?;
     remove_if_there(&wal_of(path))?;
@@ -59,7 +59,7 @@ pub(crate) fn build(
     Ok(counts)
 }
 
-fn fill(path: &Path, identity: SegmentIdentity, tables: &Tables) -> Result<BTreeMap<String, u64>, StoreError> {
+fn fill(path: &Path, identity: SegmentIdentity, tables: Tables) -> Result<BTreeMap<String, u64>, StoreError> {
     let failed = "build the segment";
     let connection = open_in_memory(1)?;
     create_tables(&connection).and_then(|()| tables.append_to(&connection)).map_err(StoreError::query(failed))?;
@@ -80,6 +80,8 @@ fn fill(path: &Path, identity: SegmentIdentity, tables: &Tables) -> Result<BTree
             let order = ORDERS.iter().find(|(table, _)| table == name);
             let order = order.map(|(_, columns)| format!(" ORDER BY {columns}")).unwrap_or_default();
             statements(format!("CREATE TABLE segment.{name} AS SELECT * FROM memory.main.{name}{order}"))?;
+            // A log's rows need not be in memory twice.
+            statements(format!("DROP TABLE memory.main.{name}"))?;
             counts.insert((*name).to_owned(), count);
         }
     }

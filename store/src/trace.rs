@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub(crate) use lock::RecorderLock;
+pub(crate) use lock::{RecorderLock, SealerLock};
 pub(crate) use repaired_log::{LogFacts, LogPlace, RepairedLog};
 pub use verification::{Finding, Verification, verify};
 

@@ -10,6 +10,7 @@ mod failure;
 mod list;
 mod locate;
 mod maintain;
+mod quantity;
 mod record;
 mod redact;
 mod replay;

@@ -75,6 +75,7 @@ fn run_source(name: &str, source: impl DataSource + 'static, start: Option<Posit
     let (outbox, inbox) = sync_channel(INBOX);
     let worker = Worker::start(source, outbox.clone(), runner::Happening::Message)
         .context("cannot start the thread that reads the trace")?;
+    terminal::end_on_signals(outbox.clone()).context("cannot listen to signals")?;
     let mut screen = Screen::open().context("cannot set the terminal up")?;
     let input = Input::start(outbox).context("cannot start the thread that reads keys")?;
     let size = screen.terminal.size().context("cannot learn the terminal's size")?;

@@ -9,6 +9,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use txray_store::recording::RecordingOptions;
+
 use super::database_url::DatabaseUrl;
 use super::encryption::{EgressTlsOptions, HttpTls};
 use super::progress::Progress;
@@ -112,6 +114,8 @@ pub struct RecorderConfig {
     pub slot: Option<DurableSlot>,
     /// What is redacted before it is written.
     pub redaction: RedactionConfig,
+    /// How the trace is kept.
+    pub storage: RecordingOptions,
     /// Bounds.
     pub limits: RecorderLimits,
     /// Is told how the recording goes on; nobody is when it shall be quiet.
@@ -134,6 +138,7 @@ impl RecorderConfig {
             snapshots: Mode::default(),
             slot: None,
             redaction: RedactionConfig::default(),
+            storage: RecordingOptions::default(),
             limits: RecorderLimits::default(),
             progress: None,
         }

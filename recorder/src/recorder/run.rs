@@ -12,11 +12,12 @@ use super::signals::Signals;
 use super::{RecordSummary, Recorder, RecorderConfig};
 use crate::error::RecorderError;
 
-/// Records until the application has ended, `shutdown` is cancelled, or SIGINT or SIGTERM arrives.
+/// Records until the application has ended, `shutdown` is cancelled, or SIGINT, SIGTERM or SIGHUP arrives.
 ///
 /// The first signal (or `shutdown`) asks the application to end, which then has
 /// [`application_stop`](super::RecorderLimits::application_stop) to do so; the second kills it and cuts what is under way. The
-/// trace is completed in either case. Takes over both signals of the process while it runs.
+/// trace is completed in either case; what is not sealed by the second signal stays so, for `txray seal`. Takes over these
+/// signals of the process while it runs.
 pub async fn record(config: RecorderConfig, shutdown: CancellationToken) -> Result<RecordSummary, RecorderError> {
     let files = OpenFiles::raise();
     let (asked, hurry) = (shutdown.child_token(), CancellationToken::new());

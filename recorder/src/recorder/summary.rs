@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use txray_store::error::StoreError;
+use txray_store::sink::{Overload, Waits};
 use txray_store::trace::Trace;
 
 use super::application::describe;
@@ -44,12 +45,15 @@ pub struct RecordSummary {
     pub bytes: u64,
     /// Events written.
     pub events: u64,
-    /// Events dropped because a queue was full.
-    pub dropped: u64,
-    /// What was recorded; none when the trace could not be read back.
+    /// Events dropped because a queue was full or the log could not be written: how many of each kind, and when.
+    pub dropped: Overload,
+    /// Events that waited for room in the queue, and how long in all.
+    pub waits: Waits,
+    /// What was recorded; none when the trace could not be read back, or when so much of it is unsealed that reading it
+    /// would take long.
     pub counts: Option<RecordedCounts>,
-    /// Why some logs could not be sealed; they are kept and can be sealed later.
-    pub unsealed: Option<String>,
+    /// How many logs could not be sealed, and why; they are kept and can be sealed later.
+    pub unsealed: Option<(usize, String)>,
     /// How the application ended; none when it was not started by the recorder.
     pub application: Option<ExitStatus>,
     /// Durable replication slots that were used, each with its database.
@@ -126,11 +130,15 @@ impl fmt::Display for RecordSummary {
         for (_, status) in &self.slots {
             writeln!(f, "slot          {status}")?;
         }
-        if self.dropped > 0 {
-            writeln!(f, "dropped       {} events", self.dropped)?;
+        if let Some(extent) = self.dropped.extent() {
+            let (total, kinds) = (self.dropped.total(), self.dropped.by_kind());
+            writeln!(f, "dropped       {total} events from {} to {}: {kinds}", extent.first, extent.last)?;
         }
-        if let Some(reason) = &self.unsealed {
-            writeln!(f, "unsealed      {reason}")?;
+        if self.waits.count > 0 {
+            writeln!(f, "waited        {} events, {:.1} s in all", self.waits.count, self.waits.total.as_secs_f64())?;
+        }
+        if let Some((logs, reason)) = &self.unsealed {
+            writeln!(f, "unsealed      {logs} logs ({reason}); `txray seal` seals them")?;
         }
         if let Some(status) = self.application {
             writeln!(f, "application   {}", describe(status))?;

@@ -89,12 +89,14 @@ macro_rules! each_table {
 
 impl Tables {
     /// Appends every row to the tables of the connection's main database. They must exist with the columns of
-    /// [`crate::schema`]; tables without rows are not touched. Not atomic: wrap it in a transaction where that matters.
-    pub fn append_to(&self, connection: &Connection) -> duckdb::Result<()> {
+    /// [`crate::schema`]; tables without rows are not touched. Not atomic: wrap it in a transaction where that matters. Each
+    /// table's memory is given back as soon as its rows are in the database.
+    pub fn append_to(self, connection: &Connection) -> duckdb::Result<()> {
         macro_rules! append_table {
-            ($rows:expr) => {
-                append(connection, &$rows)?;
-            };
+            ($rows:expr) => {{
+                let rows = $rows;
+                append(connection, &rows)?;
+            }};
         }
         each_table!(self, append_table);
         Ok(())
@@ -219,9 +221,10 @@ mod tests {
         assert_eq!(Tables::default().append_to(&connection), Ok(()));
         let tables = Tables { gaps: vec![GapRow::default(); 2], ..Tables::default() };
         assert_eq!(tables.row_counts(), [("gaps", 2)]);
+        let again = || Tables { gaps: vec![GapRow::default(); 2], ..Tables::default() };
         assert!(tables.append_to(&connection).is_err(), "there is no table to append to");
         let connection = database();
-        assert_eq!(tables.append_to(&connection), Ok(()));
+        assert_eq!(again().append_to(&connection), Ok(()));
         let found: i64 = connection.query_row("SELECT count(*) FROM gaps", [], |row| row.get(0)).expect("a count");
         assert_eq!(found, 2);
     }

@@ -9,6 +9,9 @@ use super::{HEADER_BYTES, LogHeader, MAX_RECORD_BYTES, RECORD_HEAD_BYTES};
 use crate::error::StoreError;
 use crate::event::Event;
 
+/// Capacity that an empty buffer keeps.
+const KEPT_BYTES: usize = 1 << 20;
+
 /// The operations that a log needs of its file; a trait so that failing disks can be tested.
 pub trait LogFile {
     /// Writes all bytes at an offset.
@@ -52,6 +55,8 @@ pub struct LogWriter<F = File> {
     written: u64,
     synced: u64,
     buffer: Vec<u8>,
+    /// How much of the buffer is in the file already.
+    flushed: usize,
     /// Whether a failed write may have left bytes behind `written`.
     ragged: bool,
 }
@@ -73,7 +78,7 @@ impl<F: LogFile> LogWriter<F> {
     /// Writes a header to an empty file.
     pub fn new(mut file: F, header: &LogHeader) -> io::Result<Self> {
         file.write_all_at(&header.encode(), 0)?;
-        Ok(LogWriter { file, written: HEADER_BYTES, synced: 0, buffer: Vec::new(), ragged: false })
+        Ok(LogWriter { file, written: HEADER_BYTES, synced: 0, buffer: Vec::new(), flushed: 0, ragged: false })
     }
 
     /// Adds an event to the buffer.
@@ -88,21 +93,39 @@ impl<F: LogFile> LogWriter<F> {
 
     /// Writes the buffer to the file: from here on the events survive the end of this process.
     pub fn flush(&mut self) -> io::Result<()> {
+        while self.buffered_bytes() > 0 {
+            self.flush_some(usize::MAX)?;
+        }
+        Ok(())
+    }
+
+    /// Writes whole records from the front of the buffer, of about `most_bytes` but at least one, and answers how many.
+    pub fn flush_some(&mut self, most_bytes: usize) -> io::Result<usize> {
         if self.ragged {
             self.file.truncate(self.written)?;
             self.ragged = false;
         }
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        if let Err(error) = self.file.write_all_at(&self.buffer, self.written) {
+        let waiting = &self.buffer[self.flushed..];
+        let (records, length) = leading_records(waiting, most_bytes);
+        if let Err(error) = self.file.write_all_at(&waiting[..length], self.written) {
             // Readers must not meet half of what may be written differently later.
             self.ragged = self.file.truncate(self.written).is_err();
             return Err(error);
         }
-        self.written += self.buffer.len() as u64;
+        self.written += length as u64;
+        self.flushed += length;
+        if self.flushed == self.buffer.len() {
+            self.forget_buffered();
+        }
+        Ok(records)
+    }
+
+    /// Forgets what waits in the buffer: it will never be written.
+    pub fn forget_buffered(&mut self) {
+        self.flushed = 0;
         self.buffer.clear();
-        Ok(())
+        // After a long wait for a refusing disk it holds much that an ordinary batch does not need.
+        self.buffer.shrink_to(KEPT_BYTES);
     }
 
     /// Makes what was flushed survive a power loss.
@@ -116,13 +139,32 @@ impl<F: LogFile> LogWriter<F> {
 
     /// Bytes of the log, header and buffer included.
     pub fn total_bytes(&self) -> u64 {
-        self.written + self.buffer.len() as u64
+        self.written + self.buffered_bytes() as u64
+    }
+
+    /// Bytes of the log that are in its file.
+    pub fn written_bytes(&self) -> u64 {
+        self.written
     }
 
     /// Bytes that wait to be flushed.
     pub fn buffered_bytes(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len() - self.flushed
     }
+}
+
+/// How many whole records stand at the front of a buffer within about so many bytes, at least one, and their length.
+fn leading_records(buffer: &[u8], most_bytes: usize) -> (usize, usize) {
+    let (mut records, mut length) = (0, 0);
+    while let Some(head) = buffer.get(length..).and_then(|rest| rest.first_chunk::<4>()) {
+        let end = length + RECORD_HEAD_BYTES as usize + u32::from_le_bytes(*head) as usize;
+        if records > 0 && end > most_bytes {
+            break;
+        }
+        records += 1;
+        length = end;
+    }
+    (records, length.min(buffer.len()))
 }
 
 fn encode_record(event: &Event, buffer: &mut Vec<u8>) -> Result<(), AppendError> {

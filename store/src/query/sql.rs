@@ -40,7 +40,9 @@ pub(super) fn sql(connection: &Connection, text: &str, limit: usize) -> Result<R
         return run(connection, text, Vec::new(), limit);
     }
     let trimmed = text.trim_end_matches(|character: char| character == ';' || character.is_whitespace());
-    let wrap = |query: &str| format!("SELECT * FROM (\n{query}\n) LIMIT {}", limit.saturating_add(1));
+    // DuckDB's limits are signed.
+    let most = limit.saturating_add(1).min(i64::MAX as usize);
+    let wrap = |query: &str| format!("SELECT * FROM (\n{query}\n) LIMIT {most}");
     let (query, columns) = match describe(connection, trimmed) {
         Ok(columns) => (trimmed.to_owned(), columns),
         // a semicolon with a comment behind it

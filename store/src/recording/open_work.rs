@@ -10,6 +10,11 @@ use crate::time::Timestamp;
 /// Most requests, and most sessions, that are kept. Beyond that the oldest is given up: that many are only ever open
 /// when their ends were dropped.
 const MOST_OPEN: usize = 1 << 16;
+const MOST_OPEN_REQUESTS: usize = 1 << 14;
+
+/// About how many bytes the open requests may take, bodies included: when the ends of requests are dropped, this is what
+/// they leave behind.
+const MOST_OPEN_BYTES: usize = 16 << 20;
 
 /// How long after a commit its changes have surely come through the change stream: a border in between would keep the
 /// statements of a transaction apart from its changes.
@@ -18,7 +23,9 @@ const SETTLING: Duration = Duration::from_millis(200);
 /// Requests and sessions that began and did not end, and every relation's latest description.
 #[derive(Debug, Default)]
 pub(crate) struct OpenWork {
-    requests: BTreeMap<RequestId, (RequestStarted, Option<RequestBodyReceived>)>,
+    requests: BTreeMap<RequestId, OpenRequest>,
+    /// What the open requests take.
+    request_bytes: usize,
     sessions: BTreeMap<SessionId, SessionStarted>,
     relations: BTreeMap<(SourceId, Oid), RelationDescribed>,
     /// Transactions of which some changes came, but not the commit.
@@ -29,23 +36,40 @@ pub(crate) struct OpenWork {
     given_up: u64,
 }
 
+/// A request that has not ended, with about the bytes that it takes.
+#[derive(Debug)]
+struct OpenRequest {
+    started: RequestStarted,
+    body: Option<RequestBodyReceived>,
+    bytes: usize,
+}
+
 impl OpenWork {
     /// Takes note of an event.
     pub(crate) fn observe(&mut self, event: &Event) {
         match event {
             Event::RequestStarted(started) => {
-                self.requests.insert(started.id, (started.clone(), None));
-                if self.requests.len() > MOST_OPEN && self.requests.pop_first().is_some() {
-                    self.given_up += 1;
+                let bytes = event.approximate_bytes();
+                let request = OpenRequest { started: started.clone(), body: None, bytes };
+                self.request_bytes += bytes;
+                if let Some(replaced) = self.requests.insert(started.id, request) {
+                    self.request_bytes -= replaced.bytes;
                 }
+                self.give_up_requests();
             }
             Event::RequestBodyReceived(received) => {
-                if let Some((_, body)) = self.requests.get_mut(&received.id) {
-                    *body = Some(received.clone());
+                if let Some(request) = self.requests.get_mut(&received.id) {
+                    let bytes = event.approximate_bytes();
+                    request.body = Some(received.clone());
+                    request.bytes += bytes;
+                    self.request_bytes += bytes;
                 }
+                self.give_up_requests();
             }
             Event::RequestFinished(finished) => {
-                self.requests.remove(&finished.id);
+                if let Some(request) = self.requests.remove(&finished.id) {
+                    self.request_bytes -= request.bytes;
+                }
             }
             Event::SessionStarted(started) => {
                 self.sessions.insert(started.id, started.clone());
@@ -72,6 +96,15 @@ impl OpenWork {
         }
     }
 
+    /// Gives the oldest requests up while there are too many, or too large ones.
+    fn give_up_requests(&mut self) {
+        while self.requests.len() > MOST_OPEN_REQUESTS || self.request_bytes > MOST_OPEN_BYTES {
+            let Some((_, request)) = self.requests.pop_first() else { return };
+            self.request_bytes -= request.bytes;
+            self.given_up += 1;
+        }
+    }
+
     /// Whether nothing spans this moment: the best place for a log's border.
     pub(crate) fn is_calm(&self, now: Timestamp) -> bool {
         let settled = self.last_commit.is_none_or(|commit| now.since(commit) >= SETTLING);
@@ -87,9 +120,9 @@ impl OpenWork {
     pub(crate) fn restatement(&self) -> impl Iterator<Item = Event> + '_ {
         let relations = self.relations.values().cloned().map(Event::RelationDescribed);
         let sessions = self.sessions.values().cloned().map(Event::SessionStarted);
-        let requests = self.requests.values().flat_map(|(started, body)| {
-            let body = body.clone().map(Event::RequestBodyReceived);
-            std::iter::once(Event::RequestStarted(started.clone())).chain(body)
+        let requests = self.requests.values().flat_map(|request| {
+            let body = request.body.clone().map(Event::RequestBodyReceived);
+            std::iter::once(Event::RequestStarted(request.started.clone())).chain(body)
         });
         relations.chain(sessions).chain(requests)
     }
@@ -103,7 +136,7 @@ impl OpenWork {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Isolation, TransactionFinished, TransactionKind};
+    use crate::event::{Body, Isolation, TransactionFinished, TransactionKind};
     use crate::ids::TransactionId;
     use crate::test_events::{
         insert, relation_described, request_finished, request_started, session_ended, session_started,
@@ -164,12 +197,31 @@ mod tests {
     }
 
     #[test]
+    fn bodies_of_requests_that_never_end_are_bounded() {
+        let body = |id: u64| {
+            let body = Body { prefix: vec![7; 1 << 20], ..Body::default() };
+            Event::RequestBodyReceived(RequestBodyReceived { id: RequestId(id), at: Timestamp(2), body })
+        };
+        let mut open = OpenWork::default();
+        for id in 0..40 {
+            open.observe(&request_started(id, 1));
+            open.observe(&body(id));
+        }
+        assert!(open.request_bytes <= MOST_OPEN_BYTES && open.requests.len() >= 14, "{}", open.requests.len());
+        assert_eq!(open.take_given_up() + open.requests.len() as u64, 40);
+        for id in 0..40 {
+            open.observe(&request_finished(id, 3));
+        }
+        assert_eq!((open.request_bytes, open.requests.len()), (0, 0));
+    }
+
+    #[test]
     fn requests_that_never_end_are_bounded() {
         let mut open = OpenWork::default();
-        for id in 0..=MOST_OPEN as u64 + 1 {
+        for id in 0..=MOST_OPEN_REQUESTS as u64 + 1 {
             open.observe(&request_started(id, 1));
         }
         assert_eq!((open.take_given_up(), open.take_given_up()), (2, 0));
-        assert_eq!(open.restatement().count(), MOST_OPEN);
+        assert_eq!(open.restatement().count(), MOST_OPEN_REQUESTS);
     }
 }

@@ -1,22 +1,30 @@
 //! A log that a refusing disk does not stop: what cannot be written waits in a bounded buffer, and what does not fit
 //! there is counted and told as a gap once writing works again.
 
-use std::fs::File;
+use std::collections::VecDeque;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::options::Counters;
+use crate::event::measure::EventKind;
 use crate::event::{Event, Gap, GapKind};
-use crate::log::{LogFile, LogWriter};
+use crate::log::{LOG_DIRECTORY, LogFile, LogWriter};
 use crate::sink::Overload;
 use crate::time::Timestamp;
 
 /// Most bytes that wait while the disk refuses them.
 const STUCK_BYTES: usize = 8 << 20;
+/// Bytes written at once: a disk that is full is asked for little when it is tried again.
+const PIECE_BYTES: usize = 256 << 10;
 /// How long a refused write rests before it is tried again.
 pub(crate) const RETRY: Duration = Duration::from_millis(100);
+/// Room that is kept for the last words of a recording whose disk is full.
+const RESERVE_BYTES: usize = 64 << 10;
 
 /// A disk that refuses, and what it cost.
 #[derive(Debug)]
@@ -32,30 +40,41 @@ pub(crate) struct PatientLog<F = File> {
     log: LogWriter<F>,
     trouble: Option<Trouble>,
     counters: Arc<Counters>,
-    /// Events in the log's buffer.
-    waiting: u64,
+    /// Events in the log's buffer, in order.
+    waiting: VecDeque<(EventKind, Timestamp)>,
     /// Bytes of the logs before this one.
     earlier_bytes: u64,
+    reserve: Option<Reserve>,
 }
 
 impl<F: LogFile> PatientLog<F> {
     pub(crate) fn new(log: LogWriter<F>, counters: Arc<Counters>) -> Self {
-        PatientLog { log, trouble: None, counters, waiting: 0, earlier_bytes: 0 }
+        PatientLog { log, trouble: None, counters, waiting: VecDeque::new(), earlier_bytes: 0, reserve: None }
+    }
+
+    /// Keeps room in the trace for last words.
+    pub(crate) fn with_reserve(self, trace: &Path) -> Self {
+        PatientLog { reserve: Reserve::take(trace), ..self }
     }
 
     /// Adds an event to what is to be written, or counts it as dropped.
     pub(crate) fn append(&mut self, event: &Event) {
+        let at = event.recorded_at().unwrap_or_else(Timestamp::now);
         if let Some(trouble) = &mut self.trouble
             && self.log.buffered_bytes() > STUCK_BYTES
         {
-            trouble.lost.add(event.kind(), event.recorded_at().unwrap_or_else(Timestamp::now));
-            self.counters.dropped_by_writer.fetch_add(1, Ordering::Relaxed);
+            trouble.lost.add(event.kind(), at);
+            let mut lost = Overload::default();
+            lost.add(event.kind(), at);
+            self.counters.drop_events(&lost);
             return;
         }
         match self.log.append(event) {
-            Ok(()) => self.waiting += 1,
+            Ok(()) => self.waiting.push_back((event.kind(), at)),
             Err(error) => {
-                self.counters.dropped_by_writer.fetch_add(1, Ordering::Relaxed);
+                let mut lost = Overload::default();
+                lost.add(event.kind(), at);
+                self.counters.drop_events(&lost);
                 self.append_gap(1, format!("dropped: 1 {}: {error}", event.kind()));
             }
         }
@@ -64,8 +83,9 @@ impl<F: LogFile> PatientLog<F> {
     /// Adds a gap of now.
     pub(crate) fn append_gap(&mut self, count: u64, reason: String) {
         let now = Timestamp::now();
-        if self.log.append(&Event::Gap(storage_gap(now, now, count, reason))).is_ok() {
-            self.waiting += 1;
+        let gap = Event::Gap(storage_gap(now, now, count, reason));
+        if self.log.append(&gap).is_ok() {
+            self.waiting.push_back((gap.kind(), now));
         }
     }
 
@@ -74,9 +94,8 @@ impl<F: LogFile> PatientLog<F> {
         if self.trouble.as_ref().is_some_and(|trouble| now.saturating_duration_since(trouble.last_try) < RETRY) {
             return;
         }
-        match self.log.flush() {
+        match self.write_waiting() {
             Ok(()) => {
-                self.count_written();
                 if let Some(trouble) = self.trouble.take() {
                     self.tell(&trouble, now);
                 }
@@ -85,9 +104,14 @@ impl<F: LogFile> PatientLog<F> {
         }
     }
 
-    fn count_written(&mut self) {
-        self.counters.events.fetch_add(std::mem::take(&mut self.waiting), Ordering::Relaxed);
-        self.counters.log_bytes.store(self.earlier_bytes + self.log.total_bytes(), Ordering::Relaxed);
+    fn write_waiting(&mut self) -> io::Result<()> {
+        while self.log.buffered_bytes() > 0 {
+            let written = self.log.flush_some(PIECE_BYTES)?;
+            self.waiting.drain(..written.min(self.waiting.len()));
+            self.counters.events.fetch_add(written as u64, Ordering::Relaxed);
+            self.counters.log_bytes.store(self.earlier_bytes + self.log.written_bytes(), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn note_trouble(&mut self, what: io::ErrorKind, last_try: Instant) {
@@ -102,10 +126,7 @@ impl<F: LogFile> PatientLog<F> {
     /// Writing works again: records what was lost meanwhile, if anything.
     fn tell(&mut self, trouble: &Trouble, now: Instant) {
         tracing::info!(lost = trouble.lost.total(), "the trace's log can be written again");
-        if let Some(extent) = trouble.lost.extent() {
-            let lost = trouble.lost.by_kind();
-            let reason = format!("the log could not be written ({}); dropped: {lost}", trouble.what);
-            let gap = storage_gap(trouble.since.min(extent.first), extent.last, trouble.lost.total(), reason);
+        if let Some(gap) = trouble.gap() {
             self.append(&Event::Gap(gap));
             self.flush(now);
         }
@@ -120,8 +141,7 @@ impl<F: LogFile> PatientLog<F> {
 
     /// Ends this log and goes on in another one; fails where this one cannot be ended, and then stays.
     pub(crate) fn continue_in(&mut self, next: impl FnOnce() -> io::Result<LogWriter<F>>) -> io::Result<()> {
-        self.log.flush()?;
-        self.count_written();
+        self.write_waiting()?;
         self.log.sync()?;
         let next = next()?;
         self.earlier_bytes += self.log.total_bytes();
@@ -129,9 +149,27 @@ impl<F: LogFile> PatientLog<F> {
         Ok(())
     }
 
-    /// Gives up what still waits.
-    pub(crate) fn give_up(&mut self) {
-        self.counters.dropped_by_writer.fetch_add(std::mem::take(&mut self.waiting), Ordering::Relaxed);
+    /// The end of a recording whose disk still refuses: gives up what waits, frees the room that was kept, and writes there
+    /// what was lost and what `end` makes of that.
+    pub(crate) fn last_words(&mut self, end: impl FnOnce() -> Event) {
+        let mut trouble = self.trouble.take();
+        let mut given_up = Overload::default();
+        for (kind, at) in self.waiting.drain(..) {
+            given_up.add(kind, at);
+        }
+        self.counters.drop_events(&given_up);
+        self.log.forget_buffered();
+        self.reserve = None;
+        if let Some(trouble) = &mut trouble {
+            trouble.lost.merge(&given_up);
+            if let Some(gap) = trouble.gap() {
+                self.append(&Event::Gap(gap));
+            }
+        }
+        self.append(&end());
+        if let Err(error) = self.write_waiting() {
+            tracing::warn!(%error, "the trace's log could not be ended in good order");
+        }
     }
 
     /// Whether the disk refuses.
@@ -147,6 +185,35 @@ impl<F: LogFile> PatientLog<F> {
     /// Bytes that wait.
     pub(crate) fn buffered_bytes(&self) -> usize {
         self.log.buffered_bytes()
+    }
+}
+
+impl Trouble {
+    fn gap(&self) -> Option<Gap> {
+        let extent = self.lost.extent()?;
+        let reason = format!("the log could not be written ({}); dropped: {}", self.what, self.lost.by_kind());
+        Some(storage_gap(self.since.min(extent.first), extent.last, self.lost.total(), reason))
+    }
+}
+
+/// A file that only takes room, until it is given back by dropping this.
+#[derive(Debug)]
+struct Reserve(PathBuf);
+
+impl Reserve {
+    fn take(trace: &Path) -> Option<Self> {
+        let path = trace.join(LOG_DIRECTORY).join("reserve");
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let taken = file.and_then(|mut file| io::Write::write_all(&mut file, &vec![0; RESERVE_BYTES]));
+        // Without it a full disk takes the last words too; that is no reason not to record.
+        taken.inspect_err(|error| tracing::debug!(%error, "no room could be kept for the recording's end")).ok()?;
+        Some(Reserve(path))
+    }
+}
+
+impl Drop for Reserve {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
     }
 }
 
@@ -236,6 +303,41 @@ mod tests {
         (disk, PatientLog::new(log, Arc::clone(&counters)), counters)
     }
 
+    fn read(counters: &Counters) -> crate::recording::RecordingCounters {
+        let (_, _, queue) =
+            crate::sink::EventSink::to_writer(crate::recording::RecordingOptions::default().queue_limits());
+        counters.read(&queue)
+    }
+
+    #[test]
+    fn the_last_words_on_a_full_disk_tell_what_was_lost() {
+        let (disk, mut log, counters) = patient_log();
+        let directory = tempfile::tempdir().expect("temporary directory");
+        std::fs::create_dir(directory.path().join(LOG_DIRECTORY)).expect("creates");
+        log = log.with_reserve(directory.path());
+        let reserve = directory.path().join("log/reserve");
+        assert_eq!(std::fs::metadata(&reserve).expect("taken").len(), RESERVE_BYTES as u64);
+        log.append(&event(1, 10));
+        log.flush(Instant::now());
+        disk.set_full(true);
+        (2..=12).for_each(|at| log.append(&event(at, 1 << 20)));
+        log.flush(Instant::now());
+        assert!(log.is_in_trouble());
+        disk.set_full(false);
+        log.last_words(|| event(99, 1));
+        assert!(!reserve.exists(), "the room was given back");
+        let events = disk.events();
+        match &events[..] {
+            [first, Event::Gap(gap), last] => {
+                assert_eq!((first, last), (&event(1, 10), &event(99, 1)));
+                assert_eq!((gap.kind, gap.count, gap.until), (GapKind::StorageFailed, 11, Some(Timestamp(12))));
+                assert!(gap.from <= Timestamp(2) && gap.reason.contains("11 schema dumped"), "{gap:?}");
+            }
+            other => panic!("{} events", other.len()),
+        }
+        assert_eq!((read(&counters).events, read(&counters).dropped), (3, 11));
+    }
+
     #[test]
     fn a_short_refusal_loses_nothing() {
         let (disk, mut log, counters) = patient_log();
@@ -251,7 +353,7 @@ mod tests {
         assert!(disk.events().is_empty(), "it rests before it tries again");
         log.flush(start + RETRY);
         assert_eq!(disk.events(), (1..=3).map(|at| event(at, 10)).collect::<Vec<_>>());
-        assert_eq!((counters.read(0).events, counters.read(0).dropped), (3, 0));
+        assert_eq!((read(&counters).events, read(&counters).dropped), (3, 0));
     }
 
     #[test]
@@ -264,7 +366,7 @@ mod tests {
             log.flush(start);
         }
         let kept = STUCK_BYTES.div_ceil(1 << 20);
-        assert_eq!(counters.read(0).dropped, 12 - kept as u64);
+        assert_eq!(read(&counters).dropped, 12 - kept as u64);
         disk.set_full(false);
         log.flush(start + RETRY);
         let events = disk.events();
@@ -294,6 +396,6 @@ mod tests {
             "{}",
             events.len()
         );
-        assert_eq!((counters.read(0).events, counters.read(0).dropped), (2, 1));
+        assert_eq!((read(&counters).events, read(&counters).dropped), (2, 1));
     }
 }

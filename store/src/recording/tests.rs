@@ -43,9 +43,9 @@ fn a_second_recorder_and_a_seal_are_kept_out_while_one_runs() {
     let trace = directory.path().join("deep/in/t.txray");
     let recording = Recording::create(&trace, options(1 << 20)).expect("creates parents");
     assert!(matches!(Recording::create(&trace, options(1 << 20)), Err(StoreError::TraceExists { .. })));
-    assert!(matches!(seal::seal(&trace), Err(StoreError::Locked { pid: Some(_), .. })));
+    assert!(matches!(crate::seal::seal(&trace), Err(StoreError::Locked { pid: Some(_), .. })));
     drop(recording);
-    assert_eq!(seal::seal(&trace).expect("free"), 1);
+    assert_eq!(crate::seal::seal(&trace).expect("free"), 1);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn an_empty_recording_seals_to_one_segment() {
 fn what_is_open_at_a_border_is_restated_behind_it() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let trace = directory.path().join("t.txray");
-    let options = RecordingOptions { seal_while_recording: false, ..options(4_000) };
+    let options = RecordingOptions { sealing: Sealing::Later, ..options(4_000) };
     let recording = Recording::create(&trace, options).expect("creates");
     let sink = recording.sink();
     let head = [relation_described(1), session_started(1, 2), request_started(1, 3), request_started(2, 4)];
@@ -88,7 +88,7 @@ fn what_is_open_at_a_border_is_restated_behind_it() {
 fn a_border_waits_for_a_calm_moment_but_not_for_ever() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let trace = directory.path().join("t.txray");
-    let options = RecordingOptions { seal_while_recording: false, ..options(4_000) };
+    let options = RecordingOptions { sealing: Sealing::Later, ..options(4_000) };
     let recording = Recording::create(&trace, options).expect("creates");
     let sink = recording.sink();
     sink.record(request_started(1, 1));

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::open_work::OpenWork;
 use super::options::{Counters, RecordingOptions};
+use super::pace::Pace;
 use super::patient_log::{PatientLog, RETRY};
 use crate::error::StoreError;
 use crate::event::{Event, Gap, GapKind, RecorderStopped};
@@ -22,6 +23,8 @@ use crate::time::Timestamp;
 
 /// Buffered bytes at which a batch is written although more events wait.
 const BATCH_BYTES: usize = 256 << 10;
+/// How often a queue that is never empty is asked what it dropped.
+const OVERLOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the end of a recording waits for a disk that refuses.
 const LAST_RETRIES: Duration = Duration::from_secs(2);
 
@@ -78,8 +81,12 @@ pub(crate) struct Writer {
     number: u64,
     /// The log's size after its restated head: rotation counts from there.
     head_bytes: u64,
+    /// When the log's first event behind that head was taken.
+    first_event: Option<Instant>,
     open: OpenWork,
+    pace: Pace,
     next_rotation: Instant,
+    last_overload: Instant,
     last_sync: Instant,
 }
 
@@ -89,11 +96,14 @@ impl Writer {
         let log = create_log(&parts.trace, parts.trace_id, 1, std::iter::empty())?;
         Ok(Writer {
             head_bytes: log.total_bytes(),
-            log: PatientLog::new(log, Arc::clone(&parts.counters)),
+            log: PatientLog::new(log, Arc::clone(&parts.counters)).with_reserve(&parts.trace),
+            pace: Pace::new(parts.options.write_rate, Instant::now()),
             parts,
             number: 1,
+            first_event: None,
             open: OpenWork::default(),
             next_rotation: Instant::now(),
+            last_overload: Instant::now(),
             last_sync: Instant::now(),
         })
     }
@@ -103,15 +113,35 @@ impl Writer {
         loop {
             let ending = self.parts.control.ending();
             let drained = self.take_batch(ending);
-            if drained && let Some(gap) = self.parts.queue.take_overload() {
-                self.append(&Event::Gap(gap));
+            if drained || self.last_overload.elapsed() >= OVERLOAD_INTERVAL {
+                self.tell_overload();
             }
+            let waiting = self.log.buffered_bytes();
             self.log.flush(Instant::now());
             self.sync_when_due();
+            self.rest_after(waiting.saturating_sub(self.log.buffered_bytes()) as u64);
             if ending != Ending::No && drained {
                 return self.end(ending);
             }
             self.rotate_when_due();
+        }
+    }
+
+    fn tell_overload(&mut self) {
+        self.last_overload = Instant::now();
+        if let Some(gap) = self.parts.queue.take_overload() {
+            self.append(&Event::Gap(gap));
+        }
+    }
+
+    /// Keeps to the rate at which the log may be written. The end of a recording waits for nothing.
+    fn rest_after(&mut self, written: u64) {
+        self.pace.wrote(written, Instant::now());
+        while let Some(pause) = self.pace.pause(Instant::now())
+            && self.parts.control.ending() == Ending::No
+        {
+            std::thread::sleep(pause);
+            self.sync_when_due();
         }
     }
 
@@ -149,6 +179,7 @@ impl Writer {
     fn take(&mut self, queued: Queued) {
         if let Queued::Event(mut event, bytes) = queued {
             self.parts.queue.taken(bytes);
+            self.first_event.get_or_insert_with(Instant::now);
             if self.filtered(&mut event) {
                 self.append(&event);
             }
@@ -196,7 +227,13 @@ impl Writer {
     fn rotate_when_due(&mut self) {
         let size = self.log.total_bytes().saturating_sub(self.head_bytes);
         let limit = self.parts.options.log_bytes;
-        let due = size >= limit && (self.open.is_calm(Timestamp::now()) || size >= limit + limit / 2);
+        let by_age = |halves: u32| {
+            let (age, limit) = (self.first_event?.elapsed(), self.parts.options.log_age?);
+            Some(age >= limit * halves / 2)
+        };
+        let ripe = size >= limit || by_age(2) == Some(true);
+        let overripe = size >= limit + limit / 2 || by_age(3) == Some(true);
+        let due = overripe || (ripe && self.open.is_calm(Timestamp::now()));
         if !due || self.log.is_in_trouble() || Instant::now() < self.next_rotation {
             return;
         }
@@ -212,6 +249,7 @@ impl Writer {
             create_log(&parts.trace, parts.trace_id, *number + 1, open.restatement()).map_err(io::Error::other)
         })?;
         self.head_bytes = self.log.total_bytes();
+        self.first_event = None;
         self.open.border_drawn();
         // Without a sealer the log waits for a later seal.
         let _ = self.parts.finished_logs.send(self.number);
@@ -220,18 +258,26 @@ impl Writer {
     }
 
     fn end(mut self, ending: Ending) {
-        if ending == Ending::Finish {
-            let dropped_events =
-                self.parts.queue.dropped() + self.parts.counters.dropped_by_writer.load(Ordering::Relaxed);
-            self.append(&Event::RecorderStopped(RecorderStopped { at: Timestamp::now(), dropped_events }));
-        }
         let deadline = Instant::now() + LAST_RETRIES;
         self.log.flush(Instant::now());
         while self.log.is_in_trouble() && Instant::now() < deadline {
             std::thread::sleep(RETRY);
             self.log.flush(Instant::now());
         }
-        self.log.give_up();
+        if ending == Ending::Finish {
+            let (counters, queue) = (Arc::clone(&self.parts.counters), Arc::clone(&self.parts.queue));
+            let stopped = || {
+                let dropped_events = counters.dropped(&queue).total();
+                Event::RecorderStopped(RecorderStopped { at: Timestamp::now(), dropped_events })
+            };
+            if !self.log.is_in_trouble() {
+                self.log.append(&stopped());
+                self.log.flush(Instant::now());
+            }
+            if self.log.is_in_trouble() {
+                self.log.last_words(stopped);
+            }
+        }
         self.log.sync();
     }
 }

@@ -1,9 +1,11 @@
 //! Arguments as typed; validation that needs more than one of them is each command's.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::quantity;
 use crate::output::OutputFormat;
 
 /// A time-travel debugger for applications that keep their state in PostgreSQL
@@ -50,7 +52,7 @@ pub(crate) enum Command {
     /// Send a recorded request to the application again, against the database as it was, and compare
     Replay(ReplayOptions),
     /// Seal what a killed recorder left behind
-    Seal(TraceOption),
+    Seal(SealOptions),
     /// Check a trace's digests and hash chain
     Verify(TraceOption),
     /// Show or export the certificate of the authority that looks into outbound HTTPS calls
@@ -69,6 +71,18 @@ pub(crate) struct TraceOption {
     /// Trace directory [default: the newest *.txray directory here]
     #[arg(short, long, value_name = "DIR", env = "TXRAY_TRACE")]
     pub(crate) trace: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SealOptions {
+    #[command(flatten)]
+    pub(crate) trace: TraceOption,
+    /// Seal this one log for the recorder that runs and that started this process
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) log: Option<u64>,
+    /// That log is the last one
+    #[arg(long, requires = "log", hide = true)]
+    pub(crate) last: bool,
 }
 
 #[derive(Debug, Args)]
@@ -140,6 +154,8 @@ pub(crate) struct RecordOptions {
     /// How to learn what statements saw: by asking on the application's sessions, or by watching from a connection beside
     #[arg(long, value_name = "MODE", value_enum, default_value_t = SnapshotMode::Inject)]
     pub(crate) snapshots: SnapshotMode,
+    #[command(flatten)]
+    pub(crate) storage: StorageOptions,
     /// The application and its arguments
     #[arg(last = true, value_name = "APP")]
     pub(crate) app: Vec<String>,
@@ -152,6 +168,36 @@ pub(crate) enum SnapshotMode {
     Inject,
     /// Send nothing on them
     Observe,
+}
+
+/// How the trace is kept, and what happens when it cannot be.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Storage")]
+pub(crate) struct StorageOptions {
+    /// When more happens than can be written: gap never holds the application up, what does not fit is counted as a gap;
+    /// block makes it wait for room, no longer than --block-for
+    #[arg(long, value_name = "WHAT", default_value = "gap")]
+    pub(crate) on_overload: OverloadPolicy,
+    /// Longest wait for room with --on-overload block; who has waited in vain shows that nobody else should
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = quantity::time)]
+    pub(crate) block_for: Duration,
+    /// Size at which a log is finished and becomes a segment
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = quantity::size)]
+    pub(crate) rotate_size: u64,
+    /// Age at which a log is finished and becomes a segment [default: by size only]
+    #[arg(long, value_name = "TIME", value_parser = quantity::time)]
+    pub(crate) rotate_every: Option<Duration>,
+    /// Most bytes a second that are written to the log [default: as many as the disk takes]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
+    pub(crate) write_rate: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OverloadPolicy {
+    /// Count what does not fit, and never wait
+    Gap,
+    /// Wait for room, for a bounded time
+    Block,
 }
 
 #[derive(Debug, Args)]

@@ -2,9 +2,12 @@
 
 use std::io::Write;
 
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use txray_store::recording::lower_priority;
 use txray_store::trace::verify as verify_trace;
 
-use super::args::{TraceOption, TuiOptions};
+use super::args::{SealOptions, TraceOption, TuiOptions};
 use super::failure::{Failure, Outcome};
 use super::locate;
 use crate::output::one_line;
@@ -32,8 +35,15 @@ fn size(text: &str) -> Result<(u16, u16), Failure> {
         .ok_or_else(|| Failure::usage(format!("\"{text}\" is not a size")).hint("give columns and rows, as in 120x40"))
 }
 
-pub(super) fn seal(options: &TraceOption, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let directory = locate::trace_directory(options)?;
+pub(super) fn seal(options: &SealOptions, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let directory = locate::trace_directory(&options.trace)?;
+    if let Some(number) = options.log {
+        // What a recorder starts for each finished log ends with it, and leaves the processor to what is recorded.
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        lower_priority();
+        txray_store::seal::seal_finished_log(&directory, number, options.last)?;
+        return Ok(Outcome::Done);
+    }
     let segments = txray_store::seal::seal(&directory)?;
     writeln!(out, "sealed {segments} log{} of {}", if segments == 1 { "" } else { "s" }, directory.display())?;
     Ok(Outcome::Done)

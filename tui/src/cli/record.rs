@@ -9,9 +9,11 @@ use txray_recorder::capture::{DurableSlot, parse_bytes};
 use txray_recorder::pg::session::Mode;
 use txray_recorder::recorder::{AppCommand, CertificateFiles, RecorderConfig, parse_listen, record};
 use txray_recorder::redaction::RedactionConfig;
+use txray_store::recording::{RecordingOptions, SealerProgram, Sealing};
+use txray_store::sink::OnOverload;
 use txray_store::time::Timestamp;
 
-use super::args::{RecordOptions, SnapshotMode};
+use super::args::{OverloadPolicy, RecordOptions, SnapshotMode, StorageOptions};
 use super::config::Settings;
 use super::failure::Outcome;
 
@@ -43,11 +45,27 @@ fn configuration(options: RecordOptions, settings: &Settings) -> anyhow::Result<
     let limit = options.slot_lag.as_deref().map(parse_bytes).transpose().context(settings.name("slot_lag"))?;
     let slot = options.slot.as_deref().map(|name| DurableSlot::new(name, limit));
     config.slot = slot.transpose().context(settings.name("slot"))?;
+    config.storage = storage(&options.storage);
     let mut words = options.app.into_iter();
     config.command =
         words.next().map(|program| AppCommand { program: program.into(), args: words.map(Into::into).collect() });
     config.progress = Some(Arc::new(|progress| eprintln!("txray: {progress}")));
     Ok(config)
+}
+
+fn storage(options: &StorageOptions) -> RecordingOptions {
+    RecordingOptions {
+        log_bytes: options.rotate_size,
+        log_age: options.rotate_every,
+        on_overload: match options.on_overload {
+            OverloadPolicy::Gap => OnOverload::Gap,
+            OverloadPolicy::Block => OnOverload::Block { at_most: options.block_for },
+        },
+        write_rate: options.write_rate,
+        // This very program, also when its file was replaced meanwhile.
+        sealing: Sealing::Process(SealerProgram { program: "/proc/self/exe".into(), arguments: vec!["seal".into()] }),
+        ..RecordingOptions::default()
+    }
 }
 
 /// `2026-04-25T14-32-00.txray`: sorts by time, and no character needs quoting.

@@ -30,6 +30,8 @@ pub(crate) enum Happening {
     TerminalLost(std::io::Error),
     /// The worker.
     Message(Message),
+    /// A signal asks the program to end.
+    Terminated,
 }
 
 /// What a run needs besides the terminal.
@@ -89,6 +91,7 @@ impl Runner<'_> {
             Happening::Terminal(_) => {}
             Happening::TerminalLost(error) => return Err(anyhow::Error::new(error).context("cannot read the terminal")),
             Happening::Message(message) => self.take(message),
+            Happening::Terminated => self.take(Message::Quit),
         }
         Ok(())
     }

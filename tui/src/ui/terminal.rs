@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ratatui::DefaultTerminal;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::runner::Happening;
 
@@ -32,6 +33,30 @@ impl Drop for Screen {
         let _ = self.terminal.show_cursor();
         ratatui::restore();
     }
+}
+
+/// The thread that waits for SIGTERM and SIGHUP, which then end the program as its user would, so that the terminal is put
+/// back. It lives as long as the process.
+pub(crate) fn end_on_signals(outbox: SyncSender<Happening>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (mut terminate, mut hangup) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
+    };
+    std::thread::Builder::new().name("txray-signals".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
+                }
+                if outbox.send(Happening::Terminated).is_err() {
+                    return;
+                }
+            }
+        });
+    })?;
+    Ok(())
 }
 
 /// The thread that reads keys. Dropping it ends the thread.

@@ -18,6 +18,7 @@ fn every_reading_statement_is_run() {
     assert!(ids.truncated && ids.rows.len() == 2 && ids.columns[0].type_name == "UBIGINT");
     assert!(!check("FROM requests SELECT count(*) AS n", 10, &["n"], &[Some("4")]).truncated);
     check("WITH a AS (SELECT 1 AS x) SELECT x, x AS x FROM a;", 10, &["x", "x"], &[Some("1"), Some("1")]);
+    check("SELECT 1 AS everything", usize::MAX, &["everything"], &[Some("1")]);
     check("VALUES (1, NULL)", 10, &["col0", "col1"], &[Some("1"), None]);
     check("-- note\n/* more */ select 'a;b' AS t; -- end", 10, &["t"], &[Some("a;b")]);
     check("(SELECT 1 AS one) UNION ALL (SELECT 2)", 10, &["one"], &[Some("1")]);

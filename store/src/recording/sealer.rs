@@ -1,0 +1,177 @@
+//! The sealer thread: finished logs become segments, in order, at low priority, whatever happens to the attempts.
+//!
+//! Recording never waits for it. A log that cannot be sealed now (disk full, sealing process killed or stopped) keeps its
+//! place and is tried again; the logs behind it wait, because the segments' chain follows the logs' order.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::options::{Counters, SealerProgram, Sealing};
+use crate::error::StoreError;
+use crate::log::{log_path, log_size};
+use crate::seal::{self, log_numbers};
+use crate::trace::LogPlace;
+
+/// How long a log that could not be sealed rests.
+const RETRY: Duration = Duration::from_secs(5);
+/// How much nicer than the recorder its sealing is. An I/O scheduler derives a process's priority from this too.
+const NICENESS: i32 = 10;
+/// How long the end of a recording waits for one sealing process, and how much longer for each MiB of its log.
+const LAST_PATIENCE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(2));
+/// Most bytes kept of what a failing sealing process says.
+const MOST_WORDS: u64 = 4096;
+
+/// How the end of a recording changes what the sealer does.
+#[derive(Debug, Default)]
+pub(crate) struct SealerControl {
+    /// Recording has ended: somebody waits for the sealer.
+    pub(crate) awaited: AtomicBool,
+    /// Nobody has the patience to wait: what is not sealed stays as it is.
+    pub(crate) hurry: AtomicBool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Sealer {
+    pub(crate) trace: PathBuf,
+    pub(crate) how: Sealing,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) control: Arc<SealerControl>,
+}
+
+impl Sealer {
+    /// Seals what the writer finishes, until that ends and everything is sealed or something fails.
+    pub(crate) fn run(self, finished: &Receiver<u64>) {
+        lower_priority();
+        let mut waiting = VecDeque::new();
+        let mut told = false;
+        loop {
+            let writer_ended = take_up(finished, &mut waiting);
+            let Some(number) = waiting.front() else { return };
+            match self.seal(*number, LogPlace::Followed) {
+                Ok(()) => {
+                    waiting.pop_front();
+                    told = false;
+                }
+                Err(_) if writer_ended || self.control.awaited.load(Ordering::Acquire) => return,
+                Err(error) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(%error, number, "a finished log could not be sealed yet; it is tried again");
+                    }
+                    match finished.recv_timeout(RETRY) {
+                        Ok(number) => waiting.push_back(number),
+                        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Seals every log; nothing writes the trace any more.
+    pub(crate) fn seal_rest(&self) -> Result<(), StoreError> {
+        let numbers = log_numbers(&self.trace)?;
+        for (index, number) in numbers.iter().enumerate() {
+            let place = if index + 1 == numbers.len() { LogPlace::Last } else { LogPlace::Followed };
+            self.seal(*number, place)?;
+        }
+        seal::remove_leftovers(&self.trace)
+    }
+
+    fn seal(&self, number: u64, place: LogPlace) -> Result<(), StoreError> {
+        if self.control.hurry.load(Ordering::Acquire) {
+            return Err(StoreError::SealingCut { number });
+        }
+        let made = match &self.how {
+            Sealing::Process(program) => self.seal_by_process(program, number, place)?,
+            Sealing::Thread | Sealing::Later => seal::seal_log(&self.trace, number, place)?,
+        };
+        self.counters.segments.fetch_add(u64::from(made), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn seal_by_process(&self, program: &SealerProgram, number: u64, place: LogPlace) -> Result<bool, StoreError> {
+        let mut child = start(program, &self.trace, number, place)?;
+        let status = self.wait(&mut child, number);
+        let mut words = String::new();
+        if let Some(stderr) = child.stderr.take() {
+            // What it said explains a failure; not being able to read it is none.
+            let _ = stderr.take(MOST_WORDS).read_to_string(&mut words);
+        }
+        match status? {
+            status if status.success() => Ok(!log_path(&self.trace, number).exists()),
+            status => {
+                let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+                Err(StoreError::SealerFailed { number, how: format!("{status}; {words}") })
+            }
+        }
+    }
+
+    /// Waits for a sealing process; kills it when it is to be waited for no longer, which loses nothing: its log stays.
+    fn wait(&self, child: &mut Child, number: u64) -> Result<ExitStatus, StoreError> {
+        let failed = |error| StoreError::io("wait for the sealing of", log_path(&self.trace, number))(error);
+        let patience = LAST_PATIENCE.0 + LAST_PATIENCE.1 * (log_size(&self.trace, number) >> 20) as u32;
+        let mut awaited_since = None;
+        loop {
+            if let Some(status) = child.try_wait().map_err(failed)? {
+                return Ok(status);
+            }
+            let awaited = self.control.awaited.load(Ordering::Acquire);
+            let since = awaited.then(|| *awaited_since.get_or_insert_with(Instant::now));
+            let hurry = self.control.hurry.load(Ordering::Acquire);
+            if hurry || since.is_some_and(|since| since.elapsed() > patience || is_stopped(child.id())) {
+                child.kill().map_err(failed)?;
+                let status = child.wait().map_err(failed)?;
+                return if hurry { Err(StoreError::SealingCut { number }) } else { Ok(status) };
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Takes what the writer finished; waits for it when there is nothing else to do. True when the writer has ended.
+fn take_up(finished: &Receiver<u64>, waiting: &mut VecDeque<u64>) -> bool {
+    if waiting.is_empty() {
+        match finished.recv() {
+            Ok(number) => waiting.push_back(number),
+            Err(_) => return true,
+        }
+    }
+    loop {
+        match finished.try_recv() {
+            Ok(number) => waiting.push_back(number),
+            Err(TryRecvError::Empty) => return false,
+            Err(TryRecvError::Disconnected) => return true,
+        }
+    }
+}
+
+fn start(program: &SealerProgram, trace: &Path, number: u64, place: LogPlace) -> Result<Child, StoreError> {
+    let mut command = Command::new(&program.program);
+    command.args(&program.arguments).arg("--trace").arg(trace).arg("--log").arg(number.to_string());
+    if place == LogPlace::Last {
+        command.arg("--last");
+    }
+    // A group of its own: Ctrl-C on the recorder's terminal is the recorder's to answer.
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.spawn().map_err(StoreError::io("start the sealing program", &program.program))
+}
+
+/// Whether a signal has stopped the process, as /proc says (proc(5), `stat`: the state follows the name in parentheses).
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| matches!(rest.trim_start().chars().next(), Some('T' | 't')))
+}
+
+/// Lowers the priority of the calling thread: on Linux, niceness is a thread's own (sched(7), "The nice value").
+pub fn lower_priority() {
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::debug!(%error, "could not lower the priority of sealing");
+    }
+}

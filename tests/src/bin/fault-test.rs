@@ -1,0 +1,11 @@
+//! `make fault-test`: see [`txray_tests::fault`]. FAULT_SECONDS (9) and FAULT_ROUNDS (3) vary it.
+
+use txray_tests::fault::{FaultOptions, run_cases};
+use txray_tests::variable;
+
+fn main() -> anyhow::Result<()> {
+    let options = FaultOptions { seconds: variable("FAULT_SECONDS", 9)?, rounds: variable("FAULT_ROUNDS", 3)? };
+    println!("full disks and a stopped sealer: {options:?}");
+    println!("{}", run_cases(options)?);
+    Ok(())
+}

@@ -1,0 +1,300 @@
+//! Full disks and a stopped sealer: what the application notices of them, which is nothing, and what the trace says.
+//!
+//! pgbench runs directly, through a healthy recorder, through one whose disk becomes full, and through one whose sealing stands
+//! still, in one run and by turns.
+
+use std::fmt::{self, Write as _};
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use tempfile::TempDir;
+
+use crate::load::{LoadFigures, LoadRecorder, LoadServer, gaps, stop_sealer, summary_line};
+use crate::program::{run, txray};
+
+/// Logs small enough that sealing goes on all the time.
+const ROTATE_SIZE: &str = "4MiB";
+/// The full disk's size in megabytes.
+const DISK_MB: u32 = 1024;
+/// The load: short transactions that write and read, with results large enough that a refusing disk soon matters.
+const SCRIPT: &str = "\
+\\set aid random(1, 200000)
+\\set delta random(-5000, 5000)
+BEGIN;
+UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;
+SELECT abalance, repeat('x', 10000) FROM pgbench_accounts WHERE aid = :aid;
+INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (1, 1, :aid, :delta, now());
+END;
+";
+
+/// What to do.
+#[derive(Debug, Clone, Copy)]
+pub struct FaultOptions {
+    /// Seconds of each run.
+    pub seconds: u64,
+    /// Times that every case is run.
+    pub rounds: u32,
+}
+
+/// One run of one case.
+#[derive(Debug, Clone)]
+pub struct FaultFigures {
+    /// What was wrong with the recorder.
+    pub case: &'static str,
+    /// What the application had.
+    pub load: LoadFigures,
+    /// What the recorder's summary says was dropped.
+    pub dropped: String,
+    /// What the trace says.
+    pub gaps: String,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default)]
+pub struct FaultReport {
+    /// Every run.
+    pub runs: Vec<FaultFigures>,
+    /// Cases that could not be run here, and why.
+    pub skipped: Vec<String>,
+}
+
+/// Runs every case. Fails where the application saw an error or the trace does not say what is missing.
+pub fn run_cases(options: FaultOptions) -> anyhow::Result<FaultReport> {
+    let server = LoadServer::start(2)?;
+    let mut script = tempfile::NamedTempFile::new()?;
+    script.write_all(SCRIPT.as_bytes())?;
+    let run = Run { server: &server, seconds: options.seconds, script: script.path().to_str().context("UTF-8")? };
+    let mut report = FaultReport::default();
+    for _ in 0..options.rounds {
+        report.runs.push(direct(run)?);
+        report.runs.push(healthy(run)?);
+        report.runs.push(stopped_sealer(run)?);
+        match SmallDisk::mount() {
+            Ok(disk) => {
+                report.runs.push(full_for_a_while(run, &disk)?);
+                report.runs.push(full_to_the_end(run, &disk)?);
+            }
+            Err(error) => {
+                report
+                    .skipped
+                    .push(format!("no small disk could be mounted ({error:#}): a limit of file sizes instead"));
+                report.runs.push(limited_files(run)?);
+            }
+        }
+    }
+    for run in &report.runs {
+        ensure!(run.load.errors == 0, "{}: the application saw {} errors", run.case, run.load.errors);
+    }
+    Ok(report)
+}
+
+/// What every run has in common.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    server: &'a LoadServer,
+    seconds: u64,
+    script: &'a str,
+}
+
+impl Run<'_> {
+    fn load(&self, url: &str) -> anyhow::Result<LoadFigures> {
+        self.server.load(url, self.seconds, &["-M", "prepared", "-c", "4", "-f", self.script])
+    }
+}
+
+fn direct(run: Run<'_>) -> anyhow::Result<FaultFigures> {
+    let load = run.load(&run.server.url)?;
+    Ok(FaultFigures { case: "direct, not recorded", load, dropped: String::new(), gaps: String::new() })
+}
+
+fn healthy(run: Run<'_>) -> anyhow::Result<FaultFigures> {
+    let directory = tempfile::tempdir()?;
+    let trace = directory.path().join("healthy.txray");
+    let recorder = run.server.record(&trace, &["--rotate-size", ROTATE_SIZE])?;
+    let load = run.load(&recorder.url)?;
+    let figures = finish("recorded", recorder, load)?;
+    ensure!(figures.dropped.is_empty(), "a healthy recorder dropped {}", figures.dropped);
+    sound(&trace)?;
+    Ok(figures)
+}
+
+/// The process that seals is stopped from a third of the load on.
+fn stopped_sealer(run: Run<'_>) -> anyhow::Result<FaultFigures> {
+    let directory = tempfile::tempdir()?;
+    let trace = directory.path().join("stopped.txray");
+    let recorder = run.server.record(&trace, &["--rotate-size", ROTATE_SIZE])?;
+    let pid = recorder.program.id();
+    let stopping = thread::spawn(move || stop_sealer(pid));
+    let load = run.load(&recorder.url)?;
+    stopping.join().map_err(|_| anyhow::anyhow!("the thread that stops panicked"))??;
+    let waiting = fs::read_dir(trace.join("log"))?.flatten().count();
+    ensure!(waiting > 2, "no log waited for the sealer: the case tests nothing");
+    let figures = finish("recorded, sealer stopped", recorder, load)?;
+    ensure!(figures.dropped.is_empty(), "a stopped sealer made the recorder drop {}", figures.dropped);
+    sound(&trace)?;
+    Ok(FaultFigures { gaps: format!("none; {waiting} logs waited, sealed at the end"), ..figures })
+}
+
+/// The disk is full for the middle third of the load.
+fn full_for_a_while(run: Run<'_>, disk: &SmallDisk) -> anyhow::Result<FaultFigures> {
+    let trace = disk.path().join("while.txray");
+    let recorder = run.server.record(&trace, &["--rotate-size", ROTATE_SIZE])?;
+    let load = thread::scope(|scope| {
+        let third = Duration::from_secs(run.seconds) / 3;
+        let filling = scope.spawn(move || {
+            thread::sleep(third);
+            disk.fill()?;
+            thread::sleep(third);
+            disk.free()
+        });
+        let load = run.load(&recorder.url);
+        filling.join().map_err(|_| anyhow::anyhow!("the thread that fills the disk panicked"))??;
+        load
+    })?;
+    let figures = finish("recorded, disk full for a while", recorder, load)?;
+    told(&trace, &figures)?;
+    sound(&trace)?;
+    fs::remove_dir_all(&trace)?;
+    Ok(figures)
+}
+
+/// The disk is full from the middle of the load on, and still is when the recorder ends.
+fn full_to_the_end(run: Run<'_>, disk: &SmallDisk) -> anyhow::Result<FaultFigures> {
+    let trace = disk.path().join("end.txray");
+    let recorder = run.server.record(&trace, &["--rotate-size", ROTATE_SIZE])?;
+    let load = thread::scope(|scope| {
+        let filling = scope.spawn(move || {
+            thread::sleep(Duration::from_secs(run.seconds) / 2);
+            disk.fill()
+        });
+        let load = run.load(&recorder.url);
+        filling.join().map_err(|_| anyhow::anyhow!("the thread that fills the disk panicked"))??;
+        load
+    })?;
+    let figures = finish("recorded, disk full to the end", recorder, load)?;
+    told(&trace, &figures)?;
+    disk.free()?;
+    // What could not be sealed on the full disk can be later.
+    txray(["seal", "--trace", trace.to_str().context("UTF-8")?])?.expect(0)?;
+    told(&trace, &figures)?;
+    sound(&trace)?;
+    fs::remove_dir_all(&trace)?;
+    Ok(figures)
+}
+
+/// Where no disk can be mounted: no file may grow beyond a limit, so the log is refused once it has reached that.
+fn limited_files(run: Run<'_>) -> anyhow::Result<FaultFigures> {
+    let directory = tempfile::tempdir()?;
+    let trace = directory.path().join("limited.txray");
+    let recorder = run.server.record_limited(&trace, 2 << 20)?;
+    let load = run.load(&recorder.url)?;
+    let figures = finish("recorded, files limited", recorder, load)?;
+    ensure!(!figures.dropped.is_empty(), "nothing was dropped: the case tests nothing");
+    ensure!(!figures.gaps.is_empty(), "the trace has no gap for {}", figures.dropped);
+    Ok(figures)
+}
+
+fn finish(case: &'static str, recorder: LoadRecorder, load: LoadFigures) -> anyhow::Result<FaultFigures> {
+    let trace = recorder.trace.clone();
+    let summary = recorder.finish()?;
+    let dropped = summary_line(&summary, "dropped").unwrap_or_default().to_owned();
+    let mut text = String::new();
+    for (kind, count, _) in gaps(&trace)?.iter().filter(|(_, count, _)| *count > 0) {
+        write!(text, "{}{kind}: {count}", if text.is_empty() { "" } else { ", " })?;
+    }
+    Ok(FaultFigures { case, load, dropped, gaps: text })
+}
+
+/// The gap of the refused log has an extent and a reason, and its count agrees with the summary's.
+fn told(trace: &Path, figures: &FaultFigures) -> anyhow::Result<()> {
+    let dropped: u64 = figures.dropped.split(' ').next().unwrap_or_default().parse().context("nothing was dropped")?;
+    let told: Vec<_> =
+        gaps(trace)?.into_iter().filter(|(_, count, reason)| *count > 0 && reason.contains("dropped")).collect();
+    let lost: u64 = told.iter().map(|(_, count, _)| count).sum();
+    ensure!(lost == dropped, "the summary says {dropped}, the trace's gaps say {lost}: {told:?}");
+    ensure!(
+        told.iter().any(|(_, _, reason)| reason.contains("could not be written")),
+        "no gap names the disk: {told:?}"
+    );
+    Ok(())
+}
+
+fn sound(trace: &Path) -> anyhow::Result<()> {
+    txray(["verify", "--trace", trace.to_str().context("UTF-8")?])?.expect(0).map(drop)
+}
+
+/// A file system of a few megabytes, gone when dropped.
+struct SmallDisk(Option<TempDir>);
+
+impl SmallDisk {
+    fn mount() -> anyhow::Result<SmallDisk> {
+        let directory = tempfile::tempdir()?;
+        let size = format!("size={DISK_MB}m,mode=0700");
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "txray-small"]).arg(directory.path()).output()?;
+        if !mount.status.success() {
+            bail!("{}", String::from_utf8_lossy(&mount.stderr).trim());
+        }
+        Ok(SmallDisk(Some(directory)))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.as_ref().map_or(Path::new(""), |directory| directory.path())
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.path().join("ballast")
+    }
+
+    /// Takes all room that is left, and what is freed meanwhile.
+    fn fill(&self) -> anyhow::Result<()> {
+        let mut file = File::options().create(true).append(true).open(self.ballast())?;
+        for bytes in [1 << 20, 4096, 1] {
+            let chunk = vec![0_u8; bytes];
+            while file.write_all(&chunk).is_ok() {}
+        }
+        Ok(())
+    }
+
+    fn free(&self) -> anyhow::Result<()> {
+        fs::remove_file(self.ballast()).context("could not free the disk")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // A busy file system is left to the end of the machine; the directory then stays too.
+        let unmounted = run(Command::new("umount").arg("-l").arg(self.path()));
+        if !unmounted.is_ok_and(|finished| finished.code() == 0)
+            && let Some(directory) = self.0.take()
+        {
+            let _ = directory.keep();
+        }
+    }
+}
+
+impl fmt::Display for FaultReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direct = self.runs.first().map_or(0.0, |run| run.load.tps);
+        writeln!(
+            f,
+            "| case | tps | of direct | transactions | errors | dropped | gaps |\n|---|---|---|---|---|---|---|"
+        )?;
+        for run in &self.runs {
+            let FaultFigures { case, load, dropped, gaps } = run;
+            let share = 100.0 * load.tps / direct;
+            let dropped = dropped.split(':').next_back().unwrap_or_default();
+            writeln!(
+                f,
+                "| {case} | {:.0} | {share:.0} % | {} | {} |{dropped} | {gaps} |",
+                load.tps, load.transactions, load.errors
+            )?;
+        }
+        self.skipped.iter().try_for_each(|skipped| writeln!(f, "{skipped}"))
+    }
+}
