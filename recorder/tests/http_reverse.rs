@@ -235,9 +235,9 @@ async fn events_are_not_held_back() {
     let pieces = [head, "9\r\ndata: 1\n\n\r\n", "9\r\ndata", ": 2\n\n\r\n", "0\r\n\r\n"];
     for piece in pieces {
         application.write_all(piece.as_bytes()).await.unwrap();
-        let mut heard = vec![0; piece.len()];
-        tokio::time::timeout(support::DEADLINE, stream.read_exact(&mut heard)).await.expect("a piece").unwrap();
-        assert_eq!(heard, piece.as_bytes());
+        let mut received = vec![0; piece.len()];
+        tokio::time::timeout(support::DEADLINE, stream.read_exact(&mut received)).await.expect("a piece").unwrap();
+        assert_eq!(received, piece.as_bytes());
     }
     assert_eq!(proxy.exchange().await.finished.body.prefix, b"data: 1\n\ndata: 2\n\n");
 }

@@ -1,59 +1,91 @@
 //! The process that owns the other end of a loopback connection, found by /proc. Best effort: none where it cannot be told.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 /// How many owners are remembered: an application opens many connections from few processes.
 const REMEMBERED_MAX: usize = 16;
 
 /// Finds owners of sockets. Reads many small files of /proc: call it off the hot path.
+///
+/// One search runs at a time, and what it read serves all that were asked for before it read: thousands of connections that
+/// are made at once cost a few readings, not one each.
 #[derive(Debug, Default)]
 pub struct SocketOwners {
-    recent: Mutex<VecDeque<u32>>,
+    search: Mutex<Search>,
+}
+
+/// What is known of the machine's sockets and processes.
+#[derive(Debug, Default)]
+struct Search {
+    /// Processes that owned what was sought lately, the latest first.
+    recent: VecDeque<u32>,
+    sight: Option<Sight>,
+}
+
+/// What was read of /proc, from one moment on.
+#[derive(Debug)]
+struct Sight {
+    read_from: Instant,
+    /// Connections: /proc/net/tcp and tcp6.
+    tables: Vec<String>,
+    /// Sockets that a process has open, by their inodes.
+    held: HashMap<u32, HashSet<u64>>,
 }
 
 impl SocketOwners {
     /// The process whose socket has local address `peer` and remote address `local`, if it runs on this machine.
     pub fn owner_pid(&self, local: SocketAddr, peer: SocketAddr) -> Option<u32> {
-        let inode = socket_inode(local, peer)?;
-        let target = format!("socket:[{inode}]");
-        let recent: Vec<u32> = self.lock().iter().copied().collect();
-        let found = recent.into_iter().find(|pid| owns(*pid, &target)).or_else(|| {
+        let asked = Instant::now();
+        let mut search = self.search.lock().unwrap_or_else(PoisonError::into_inner);
+        search.owner(local, peer, asked)
+    }
+}
+
+impl Search {
+    fn owner(&mut self, local: SocketAddr, peer: SocketAddr, asked: Instant) -> Option<u32> {
+        // What was read before the question may lack the connection.
+        let sight = match self.sight.take().filter(|sight| sight.read_from >= asked) {
+            Some(sight) => self.sight.insert(sight),
+            None => self.sight.insert(Sight::now()),
+        };
+        let inode = sight.tables.iter().find_map(|table| find_inode(table, local, peer))?;
+        let found = self.recent.iter().copied().find(|pid| sight.holds(*pid, inode)).or_else(|| {
             let entries = fs::read_dir("/proc").ok()?;
-            let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-            pids.into_iter().find(|pid| owns(*pid, &target))
+            let mut pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+            pids.find(|pid| sight.holds(*pid, inode))
         })?;
-        let mut recent = self.lock();
-        recent.retain(|pid| *pid != found);
-        recent.push_front(found);
-        recent.truncate(REMEMBERED_MAX);
+        self.recent.retain(|pid| *pid != found);
+        self.recent.push_front(found);
+        self.recent.truncate(REMEMBERED_MAX);
         Some(found)
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<u32>> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+impl Sight {
+    fn now() -> Self {
+        let read_from = Instant::now();
+        let tables =
+            ["/proc/net/tcp", "/proc/net/tcp6"].iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
+        Sight { read_from, tables, held: HashMap::new() }
+    }
+
+    fn holds(&mut self, pid: u32, inode: u64) -> bool {
+        self.held.entry(pid).or_insert_with(|| open_sockets(pid)).contains(&inode)
     }
 }
 
-/// Whether a process has a socket open. The newest descriptors are looked at first: a connection is looked for when it is made, and
-/// the process may have thousands.
-fn owns(pid: u32, target: &str) -> bool {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let mut numbers: Vec<u32> = numbers.collect();
-    numbers.sort_unstable_by(|a, b| b.cmp(a));
-    let is_target =
-        |number| fs::read_link(format!("/proc/{pid}/fd/{number}")).is_ok_and(|link| link.as_os_str() == target);
-    numbers.into_iter().any(is_target)
-}
-
-/// The inode of the client's socket, by its addresses.
-fn socket_inode(local: SocketAddr, peer: SocketAddr) -> Option<u64> {
-    ["/proc/net/tcp", "/proc/net/tcp6"]
-        .into_iter()
-        .find_map(|path| find_inode(&fs::read_to_string(path).ok()?, local, peer))
+/// The sockets that a process has open; none when it may not be looked at.
+fn open_sockets(pid: u32) -> HashSet<u64> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return HashSet::new() };
+    let inode = |entry: fs::DirEntry| {
+        let link = fs::read_link(entry.path()).ok()?;
+        link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    };
+    entries.flatten().filter_map(inode).collect()
 }
 
 /// Searches a table in the format of /proc/net/tcp. Source: proc_net(5) and `net/ipv4/tcp_ipv4.c`.
@@ -108,6 +140,29 @@ mod tests {
             assert_eq!(owners.owner_pid(local, peer), Some(std::process::id()), "{address}, remembered");
             drop(client);
         }
+    }
+
+    /// Many at once, as when an application opens its pool: each is found, whoever read what serves it.
+    #[test]
+    fn connections_made_at_once_are_all_found() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("bound");
+        let owners = SocketOwners::default();
+        std::thread::scope(|scope| {
+            let searches: Vec<_> = (0..32)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let client = std::net::TcpStream::connect(address).expect("listening");
+                        let (server, peer) =
+                            (client.peer_addr().expect("connected"), client.local_addr().expect("connected"));
+                        owners.owner_pid(server, peer)
+                    })
+                })
+                .collect();
+            for search in searches {
+                assert_eq!(search.join().expect("no panic"), Some(std::process::id()));
+            }
+        });
     }
 
     #[test]
