@@ -25,18 +25,18 @@ pub(super) fn test(
             .hint("give --sql TEXT with --param VALUE, --http FILE or --row TABLE COLUMN=VALUE…")
             .into());
     }
-    let mut sampler = Sampler::new(Redactor::configured(redaction(file)?)?);
+    let mut rules = Sampler::new(Redactor::configured(redaction(file)?)?);
     let mut samples = Vec::new();
     if let Some((table, fields)) = options.row.split_first() {
         let fields: Vec<SampleField> = fields.iter().map(|field| sample_field(field)).collect::<Result<_, _>>()?;
-        samples.extend(sampler.row(table, &fields));
+        samples.extend(rules.row(table, &fields));
     }
     if let Some(sql) = &options.sql {
-        samples.extend(sampler.statement(sql, &options.param));
+        samples.extend(rules.statement(sql, &options.param));
     }
     if let Some(source) = &options.http {
         let raw = read(source)?;
-        let Some(found) = sampler.http(&raw) else {
+        let Some(found) = rules.http(&raw) else {
             return Err(Failure::usage("the sample of --http is no request and no response")
                 .hint("give a head as on the wire (POST /path HTTP/1.1, headers), an empty line, and the body")
                 .into());

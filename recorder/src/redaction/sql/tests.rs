@@ -40,7 +40,8 @@ fn marked(sql: &str) -> String {
             TokenKind::Parameter => analysis.parameter(text[1..].parse::<usize>().unwrap() - 1).action().is_some(),
             _ => analysis.literals.iter().any(|(span, _)| *span == token.span),
         };
-        out.push_str(&if redacted { format!("«{text}»") } else { text.to_owned() });
+        let marks = if redacted { ["«", "»"] } else { ["", ""] };
+        out.extend([marks[0], text, marks[1]]);
     }
     out
 }
