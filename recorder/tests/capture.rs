@@ -8,6 +8,10 @@ mod certificates;
 mod fold;
 #[path = "capture/harness.rs"]
 mod harness;
+#[path = "capture/kinds.rs"]
+mod kinds;
+#[path = "capture/proxied.rs"]
+mod proxied;
 #[path = "capture/reconnect.rs"]
 mod reconnect;
 #[path = "capture/restore.rs"]
@@ -16,6 +20,8 @@ mod restore;
 mod safety;
 #[path = "capture/schema.rs"]
 mod schema;
+#[path = "capture/slot.rs"]
+mod slot;
 #[path = "capture/stream.rs"]
 mod stream;
 #[path = "capture/tls.rs"]

@@ -1,5 +1,6 @@
 //! A server, a capture of it, and the events that came.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -71,6 +72,26 @@ impl Server {
     /// Directory of its programs.
     pub(crate) fn programs(&self) -> PathBuf {
         self.postgres.options().binaries.directory().to_owned()
+    }
+
+    /// Lets the next transaction have that id. Everything must be frozen.
+    pub(crate) fn set_next_xid(&mut self, xid: u32) {
+        let reset = |postgres: &PrivatePostgres, data: &Path| {
+            // The commit log's segment for that id, which pg_resetwal does not make.
+            let segment = data.join("pg_xact").join(format!("{:04X}", xid / (32 * 32_768)));
+            std::fs::write(&segment, vec![0; 256 * 1024]).expect("a segment");
+            let model = std::fs::metadata(data.join("pg_xact/0000")).expect("the first segment");
+            std::os::unix::fs::chown(&segment, Some(model.uid()), Some(model.gid())).expect("its owner");
+            let (next, oldest) = (xid.to_string(), (xid - 1000).to_string());
+            let data = data.to_string_lossy();
+            postgres.run("pg_resetwal", &["-x", &next, "-u", &oldest, "-e", "0", &data]).expect("pg_resetwal")
+        };
+        let done = tokio::task::block_in_place(|| self.postgres.restart_after(reset)).expect("a restart");
+        assert!(done, "pg_resetwal failed");
+    }
+
+    pub(crate) fn major(&self) -> u32 {
+        self.postgres.options().binaries.major()
     }
 
     /// A configuration that captures this server.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 use tokio_postgres::{Client, Config, IsolationLevel};
-use txray_recorder::capture::{BaseState, Capture, CaptureConfig};
+use txray_recorder::capture::{BaseState, Capture, CaptureConfig, SlotStatus};
 use txray_store::ids::{Oid, SourceId};
 use txray_store::model::GapRow;
 use txray_store::query::VisibleSet;
@@ -29,6 +29,7 @@ pub(crate) struct Traced {
 /// A trace that is complete. The directory goes with it.
 pub(crate) struct Finished {
     pub(crate) reader: Reader,
+    pub(crate) slot: Option<SlotStatus>,
     _directory: TempDir,
 }
 
@@ -39,6 +40,13 @@ pub(crate) struct Sample {
     pub(crate) snapshot: PgSnapshot,
     table: String,
     rows: Vec<String>,
+}
+
+impl Sample {
+    /// The rows, sorted.
+    pub(crate) fn rows(&self) -> Vec<String> {
+        self.rows.clone()
+    }
 }
 
 impl Traced {
@@ -90,12 +98,12 @@ impl Traced {
 
     pub(crate) async fn finish(self) -> Finished {
         let path = self.path();
-        self.capture.stop(DEADLINE).await;
+        let slot = self.capture.stop(DEADLINE).await;
         let reader = tokio::task::block_in_place(|| {
             self.recording.finish().expect("a finished recording");
             Trace::open(&path).expect("a trace").reader().expect("a reader")
         });
-        Finished { reader, _directory: self.directory }
+        Finished { reader, slot, _directory: self.directory }
     }
 }
 
