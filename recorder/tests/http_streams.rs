@@ -125,9 +125,9 @@ async fn both_directions_of_a_stream_pass_at_once_with_trailers() {
     let (head, mut echoed) = answer.into_parts();
     assert_eq!(head.headers["x-path"], "/svc/Bidi");
     for number in 0..50 {
-        let sent = format!("piece {number}");
-        body.send_data(sent.clone().into(), false).unwrap();
-        assert_eq!(piece(&mut echoed).await, sent);
+        let text = format!("piece {number}");
+        body.send_data(text.clone().into(), false).unwrap();
+        assert_eq!(piece(&mut echoed).await, text);
     }
     body.send_data(Bytes::new(), true).unwrap();
     assert!(in_time(echoed.data()).await.is_none());
@@ -217,9 +217,9 @@ async fn resets_pass_with_their_codes_in_both_directions() {
     drop(answer);
     assert_eq!(in_time(hears.recv()).await, Some(Reason::CANCEL));
     // A client that goes away altogether cancels what it had asked for.
-    let (answer, _stream) = ask("/waits").await;
+    let (answer, stream) = ask("/waits").await;
     while !matches!(proxy.event().await, Event::RequestStarted(_)) {}
-    drop((send, answer, _stream));
+    drop((send, answer, stream));
     assert_eq!(in_time(hears.recv()).await, Some(Reason::CANCEL));
     let finished = loop {
         if let Event::RequestFinished(finished) = proxy.event().await {
@@ -284,9 +284,9 @@ async fn large_bodies_pass_with_bounded_windows() {
     let (answer, mut body) =
         send.ready().await.unwrap().send_request(request("/big").body(()).unwrap(), false).unwrap();
     let content = Bytes::from(vec![b'x'; 8 * 1024 * 1024]);
-    let sent = content.clone();
+    let upload = content.clone();
     let sending = tokio::spawn(async move {
-        send_all(&mut body, sent).await;
+        send_all(&mut body, upload).await;
         body
     });
     let mut echoed = in_time(answer).await.unwrap().into_body();

@@ -63,8 +63,8 @@ impl Versions {
                 base.insert((table.clone(), key.clone()), text(7)?.parse()?);
             } else {
                 versions.changes += 1;
-                let in_base = base.get(&(table.clone(), key.clone()));
-                if in_base.is_some_and(|snapshot| snapshot.sees(txray_store::ids::Xid(xid.unwrap_or_default()))) {
+                let copied = base.get(&(table.clone(), key.clone()));
+                if copied.is_some_and(|snapshot| snapshot.sees(txray_store::ids::Xid(xid.unwrap_or_default()))) {
                     continue;
                 }
             }

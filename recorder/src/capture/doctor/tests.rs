@@ -352,6 +352,7 @@ fn poolers_are_told_from_the_server() {
 
 #[test]
 fn programs_and_disk_of_this_machine() {
+    const GB: u64 = 1 << 30;
     check(
         |facts| facts.here.pg_dump = None,
         Level::Problem,
@@ -365,7 +366,6 @@ fn programs_and_disk_of_this_machine() {
         });
         found.first().map(|finding| (finding.check, finding.level))
     };
-    const GB: u64 = 1 << 30;
     assert_eq!(disk(Some(10 * GB), Some(4 * GB)), None);
     assert_eq!(disk(Some(10 * GB), Some(6 * GB)), Some(("disk", Level::Note)));
     assert_eq!(disk(Some(10 * GB), Some(11 * GB)), Some(("disk", Level::Problem)));
