@@ -103,6 +103,10 @@ impl Registry {
             traits: last.map(|last| last.traits.clone()).unwrap_or_default(),
             columns,
         });
+        // The stream tells of the past: the latest description stays the one that the catalogue has now.
+        if let Some(current) = self.in_catalogue(announced.oid).map(|current| current.describe(self.source, 0, at)) {
+            self.record(current);
+        }
         Layout {
             version: described.version,
             positions: (0..described.columns.len()).collect(),

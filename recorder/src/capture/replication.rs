@@ -1,6 +1,6 @@
 //! The replication connection: a slot and the messages that come through it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgwire_replication::{ReplicationClient, ReplicationConfig, ReplicationEvent};
 use txray_store::ids::Lsn;
@@ -16,6 +16,9 @@ use crate::pgoutput::{self, Begin, Commit, Logical, Message};
 
 /// How often the server is told at most what was received. Short, because a server that shuts down waits for it.
 const STATUS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often it is looked at whether the last status was sent.
+const FEEDBACK_POLL: Duration = Duration::from_millis(10);
 
 /// How long the connection may be silent before a status is sent unasked, well within `wal_sender_timeout`.
 const IDLE_WAKEUP: Duration = Duration::from_secs(5);
@@ -156,6 +159,13 @@ impl Replication {
 
     /// Ends the stream; a temporary slot goes with the connection.
     pub(super) async fn close(mut self, limit: Duration) {
+        // What was acknowledged last has yet to be sent: a durable slot would give it once more.
+        let metrics = self.client.metrics();
+        let sent = metrics.feedback_sent();
+        let began = Instant::now();
+        while self.client.is_running() && metrics.feedback_sent() == sent && began.elapsed() < STATUS_INTERVAL * 4 {
+            tokio::time::sleep(FEEDBACK_POLL).await;
+        }
         if tokio::time::timeout(limit, self.client.shutdown()).await.is_err() {
             self.client.abort();
         }

@@ -46,7 +46,7 @@ const VALUES: &[(&str, &[&str])] = &[
     ("bit(3)", &["B'101'"]),
     ("varbit", &["B''", "B'10110'"]),
     ("tsvector", &["'a:1 fat:2A ''it''''s'':3'"]),
-    ("tsquery", &["'fat & (rat | !cat):*'"]),
+    ("tsquery", &["'fat & (rat:* | !cat)'"]),
     ("point", &["'(1.5,-2)'"]),
     ("line", &["'{1,-1,0}'"]),
     ("lseg", &["'[(0,0),(1,1)]'"]),
@@ -70,19 +70,26 @@ const VALUES: &[(&str, &[&str])] = &[
     ("xid8", &["'4294967297'"]),
 ];
 
-fn inserts() -> String {
+/// The types of a server: one may be built without XML.
+async fn types(server: &Server) -> Vec<(&'static str, &'static [&'static str])> {
+    let xml = server.client().await.simple_query("SELECT '<a/>'::xml").await.is_ok();
+    VALUES.iter().copied().filter(|(column, _)| xml || *column != "xml").collect()
+}
+
+fn inserts(types: &[(&str, &[&str])]) -> String {
     let row = |(number, (_, values)): (usize, &(&str, &[&str]))| {
         let one = |value: &&str| format!("INSERT INTO everything (c{number}) VALUES ({value});");
         values.iter().map(one).collect::<String>()
     };
-    VALUES.iter().enumerate().map(row).collect()
+    types.iter().enumerate().map(row).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_type_has_one_text_that_restores_it() {
     for server in Server::each(LOGICAL) {
+        let types = types(&server).await;
         let columns: Vec<String> =
-            VALUES.iter().enumerate().map(|(number, (column, _))| format!("c{number} {column}")).collect();
+            types.iter().enumerate().map(|(number, (column, _))| format!("c{number} {column}")).collect();
         server
             .run(&format!(
                 "ALTER DATABASE postgres SET DateStyle = 'German'; ALTER DATABASE postgres SET IntervalStyle = 'iso_8601';
@@ -94,13 +101,13 @@ async fn every_type_has_one_text_that_restores_it() {
                 columns.join(", ")
             ))
             .await;
-        server.run(&inserts()).await;
+        server.run(&inserts(&types)).await;
         let traced = Traced::complete(&server).await;
         traced.wait_for("a schema", |reader| number(reader, "SELECT count(*) FROM schemas") >= 1).await;
-        server.run(&inserts()).await;
+        server.run(&inserts(&types)).await;
         let finished = traced.finish().await;
         finished.ends_as("everything", &rows_now(&server, "everything").await);
-        let count: usize = VALUES.iter().map(|(_, values)| values.len()).sum();
+        let count: usize = types.iter().map(|(_, values)| values.len()).sum();
         let twice =
             "SELECT count(*) FROM (SELECT regexp_replace(new_values, '^[0-9]+', '') AS row, list_sort(list(op)) AS ops
                      FROM row_changes GROUP BY row) WHERE ops = ['base', 'insert']";
@@ -162,7 +169,7 @@ async fn every_kind_of_table_and_change_ends_as_it_is() {
             "UPDATE full_row SET b = 'z' WHERE a = 2; DELETE FROM full_row WHERE ctid = (SELECT min(ctid) FROM full_row)",
             "INSERT INTO appended VALUES (1), (1); INSERT INTO later VALUES (1, 'x')",
             // Rows that move between partitions; partitions that come and go.
-            "UPDATE root SET k = k + 100 WHERE k < 50 AND k % 20 = 0; UPDATE root SET v = 'new'",
+            "UPDATE root SET k = k + 105 WHERE k < 50 AND k % 20 = 0; UPDATE root SET v = 'new'",
             "ALTER TABLE root DETACH PARTITION high; UPDATE high SET v = 'detached' WHERE k = 110",
             "ALTER TABLE root ATTACH PARTITION apart FOR VALUES FROM (300) TO (400); INSERT INTO root VALUES (301, 'attached')",
             // Subtransactions, of which some are undone.

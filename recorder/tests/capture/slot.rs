@@ -128,7 +128,7 @@ async fn lag_beyond_the_limit_ends_a_capture_that_runs() {
     traced
         .wait_for("a gap", |reader| number(reader, "SELECT count(*) FROM gaps WHERE kind = 'capture off'") == 1)
         .await;
-    until(&server, "no slot", "SELECT CASE count(*) WHEN 0 THEN 1 ELSE 0 END FROM pg_replication_slots").await;
+    until(&server, "no slot", "SELECT (CASE count(*) WHEN 0 THEN 1 ELSE 0 END)::int8 FROM pg_replication_slots").await;
     // The application is not held up by what is left.
     holder.batch_execute("UPDATE t SET b = 'y'; COMMIT").await.expect("a commit");
     let finished = traced.finish().await;

@@ -80,6 +80,7 @@ async fn transactions_keep_their_ids_order_and_ends() {
     let server = Server::logical();
     server.run("CREATE TABLE t (id int PRIMARY KEY)").await;
     let running = server.capture().await;
+    running.capture.wait_base_complete().await;
     let client = server.client().await;
     let mut xids = Vec::new();
     for first in [0, 1200] {

@@ -8,8 +8,10 @@ use crate::pg::wire::framing;
 /// What of a session's DDL change capture has not been told yet.
 #[derive(Debug, Default)]
 pub(super) struct DdlWatch {
-    /// The open transaction has run DDL, or was held for it.
+    /// The open transaction has run DDL.
     pending: bool,
+    /// A text was held for what it would do, which it has not done yet as far as is known: it may be a prepared one.
+    held: bool,
     /// Events that were looked at and wait for something else.
     seen: usize,
 }
@@ -30,7 +32,7 @@ impl Relay {
                 _ => (rest.get(framing::HEADER_BYTES..).unwrap_or_default(), &[][..]),
             };
             if let Some(sql) = text(kind, payload) {
-                self.ddl.pending |= notifier.before(self.session.id(), sql).await;
+                self.ddl.held |= notifier.before(self.session.id(), sql).await;
             }
             rest = next;
         }
@@ -47,6 +49,7 @@ impl Relay {
                     self.ddl.pending |= is_ddl(statement.command_tag.as_deref(), &statement.sql);
                 }
                 Event::TransactionFinished(_) if std::mem::take(&mut self.ddl.pending) => {
+                    self.ddl.held = false;
                     notifier.finished(self.session.id());
                 }
                 _ => {}
@@ -57,7 +60,7 @@ impl Relay {
 
     /// What the session's DDL held back is free again.
     pub(super) fn ddl_session_ended(&mut self) {
-        if let Some(notifier) = self.shared.ddl.get().filter(|_| self.ddl.pending) {
+        if let Some(notifier) = self.shared.ddl.get().filter(|_| self.ddl.pending || self.ddl.held) {
             notifier.finished(self.session.id());
         }
     }
