@@ -18,7 +18,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 
 pub use reader::{LogEnd, LogReader, Torn, TornReason};
-pub use writer::{AppendError, LogFile, LogWriter};
+pub use writer::{AppendError, LogFile, LogWriter, SyncJob};
 
 use crate::manifest::TraceId;
 use crate::schema::FORMAT_VERSION;

@@ -5,6 +5,7 @@ mod options;
 mod pace;
 mod patient_log;
 mod sealer;
+mod syncer;
 mod writer;
 
 use std::fs::{self, DirBuilder};

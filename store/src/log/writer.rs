@@ -12,6 +12,9 @@ use crate::event::Event;
 /// Capacity that an empty buffer keeps.
 const KEPT_BYTES: usize = 1 << 20;
 
+/// What makes a file durable, on whatever thread it is run. Blocks.
+pub type SyncJob = Box<dyn FnOnce() -> io::Result<()> + Send>;
+
 /// The operations that a log needs of its file; a trait so that failing disks can be tested.
 pub trait LogFile {
     /// Writes all bytes at an offset.
@@ -20,6 +23,8 @@ pub trait LogFile {
     fn truncate(&mut self, length: u64) -> io::Result<()>;
     /// Makes what was written survive a power loss (fdatasync).
     fn sync(&mut self) -> io::Result<()>;
+    /// The same, to be done on another thread while more is written.
+    fn sync_later(&self) -> io::Result<SyncJob>;
 }
 
 impl LogFile for File {
@@ -33,6 +38,11 @@ impl LogFile for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn sync_later(&self) -> io::Result<SyncJob> {
+        let file = self.try_clone()?;
+        Ok(Box::new(move || file.sync_data()))
     }
 }
 
@@ -135,6 +145,17 @@ impl<F: LogFile> LogWriter<F> {
             self.synced = self.written;
         }
         Ok(())
+    }
+
+    /// What makes everything that was flushed by now survive a power loss, to be done elsewhere; none where that was done, or
+    /// was handed out before.
+    pub fn sync_later(&mut self) -> io::Result<Option<SyncJob>> {
+        if self.synced >= self.written {
+            return Ok(None);
+        }
+        let job = self.file.sync_later()?;
+        self.synced = self.written;
+        Ok(Some(job))
     }
 
     /// Bytes of the log, header and buffer included.

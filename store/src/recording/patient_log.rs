@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::options::Counters;
+use super::syncer::Syncer;
 use crate::event::measure::EventKind;
 use crate::event::{Event, Gap, GapKind};
 use crate::log::{LOG_DIRECTORY, LogFile, LogWriter};
@@ -45,11 +46,13 @@ pub(crate) struct PatientLog<F = File> {
     /// Bytes of the logs before this one.
     earlier_bytes: u64,
     reserve: Option<Reserve>,
+    syncer: Syncer,
 }
 
 impl<F: LogFile> PatientLog<F> {
-    pub(crate) fn new(log: LogWriter<F>, counters: Arc<Counters>) -> Self {
-        PatientLog { log, trouble: None, counters, waiting: VecDeque::new(), earlier_bytes: 0, reserve: None }
+    pub(crate) fn new(log: LogWriter<F>, counters: Arc<Counters>) -> io::Result<Self> {
+        let (waiting, syncer) = (VecDeque::new(), Syncer::start()?);
+        Ok(PatientLog { log, trouble: None, counters, waiting, earlier_bytes: 0, reserve: None, syncer })
     }
 
     /// Keeps room in the trace for last words.
@@ -132,17 +135,40 @@ impl<F: LogFile> PatientLog<F> {
         }
     }
 
-    /// Makes what was written survive a power loss.
+    /// Has what was written made to survive a power loss, elsewhere; not while that still goes on from the last time.
     pub(crate) fn sync(&mut self) {
-        if let Err(error) = self.log.sync() {
-            self.append_gap(0, format!("the log could not be synced ({})", error.kind()));
+        if let Some(what) = self.syncer.take_failure() {
+            self.append_gap(0, format!("the log could not be synced ({what})"));
         }
+        if self.syncer.is_idle() {
+            self.hand_over_sync();
+        }
+    }
+
+    fn hand_over_sync(&mut self) {
+        match self.log.sync_later() {
+            Ok(None) => {}
+            Ok(Some(job)) => self.syncer.hand_over(job),
+            Err(error) => self.append_gap(0, format!("the log could not be synced ({})", error.kind())),
+        }
+    }
+
+    /// Waits until what was written survives a power loss: at the recording's end.
+    pub(crate) fn sync_now(&mut self) {
+        if let Err(error) = self.log.sync() {
+            tracing::warn!(%error, "the end of the trace's log could not be synced");
+        }
+    }
+
+    /// Who makes things durable.
+    pub(crate) fn syncer(&self) -> &Syncer {
+        &self.syncer
     }
 
     /// Ends this log and goes on in another one; fails where this one cannot be ended, and then stays.
     pub(crate) fn continue_in(&mut self, next: impl FnOnce() -> io::Result<LogWriter<F>>) -> io::Result<()> {
         self.write_waiting()?;
-        self.log.sync()?;
+        self.hand_over_sync();
         let next = next()?;
         self.earlier_bytes += self.log.total_bytes();
         self.log = next;
@@ -239,7 +265,7 @@ mod tests {
     use super::*;
     use crate::event::{SchemaDumped, SchemaFlavour};
     use crate::ids::SourceId;
-    use crate::log::{LogHeader, LogReader};
+    use crate::log::{LogHeader, LogReader, SyncJob};
     use crate::manifest::TraceId;
 
     #[derive(Debug, Default)]
@@ -283,6 +309,10 @@ mod tests {
         fn sync(&mut self) -> io::Result<()> {
             Ok(())
         }
+
+        fn sync_later(&self) -> io::Result<SyncJob> {
+            Ok(Box::new(|| Ok(())))
+        }
     }
 
     fn event(at: i64, bytes: usize) -> Event {
@@ -300,7 +330,7 @@ mod tests {
         let disk = SharedDisk::default();
         let log = LogWriter::new(disk.clone(), &LogHeader::new(TraceId([1; 16]), 1)).expect("writes");
         let counters = Arc::new(Counters::default());
-        (disk, PatientLog::new(log, Arc::clone(&counters)), counters)
+        (disk, PatientLog::new(log, Arc::clone(&counters)).expect("starts"), counters)
     }
 
     fn read(counters: &Counters) -> crate::recording::RecordingCounters {

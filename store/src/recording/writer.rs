@@ -17,7 +17,7 @@ use super::patient_log::{PatientLog, RETRY};
 use crate::error::StoreError;
 use crate::event::{Event, Gap, GapKind, RecorderStopped};
 use crate::log::{LOG_DIRECTORY, LogHeader, LogWriter, log_path};
-use crate::manifest::{TraceId, sync_directory};
+use crate::manifest::TraceId;
 use crate::sink::{EventFilter, QueueState, Queued};
 use crate::time::Timestamp;
 
@@ -94,9 +94,12 @@ impl Writer {
     /// Creates the trace's first log.
     pub(crate) fn start(parts: WriterParts) -> Result<Self, StoreError> {
         let log = create_log(&parts.trace, parts.trace_id, 1, std::iter::empty())?;
+        let head_bytes = log.total_bytes();
+        let started = PatientLog::new(log, Arc::clone(&parts.counters));
+        let log = started.map_err(StoreError::io("start a thread for", &parts.trace))?.with_reserve(&parts.trace);
         Ok(Writer {
-            head_bytes: log.total_bytes(),
-            log: PatientLog::new(log, Arc::clone(&parts.counters)).with_reserve(&parts.trace),
+            head_bytes,
+            log,
             pace: Pace::new(parts.options.write_rate, Instant::now()),
             parts,
             number: 1,
@@ -250,6 +253,9 @@ impl Writer {
         })?;
         self.head_bytes = self.log.total_bytes();
         self.first_event = None;
+        let logs = self.parts.trace.join(LOG_DIRECTORY);
+        self.log.sync();
+        self.log.syncer().hand_over(Box::new(move || std::fs::File::open(logs)?.sync_all()));
         self.open.border_drawn();
         // Without a sealer the log waits for a later seal.
         let _ = self.parts.finished_logs.send(self.number);
@@ -278,12 +284,12 @@ impl Writer {
                 self.log.last_words(stopped);
             }
         }
-        self.log.sync();
+        self.log.sync_now();
     }
 }
 
 /// Creates a log that begins with restated events. It gets its name when they are in it, so no reader ever sees the log
-/// without them.
+/// without them. Making that durable is left to the syncer.
 fn create_log(
     trace: &Path,
     trace_id: TraceId,
@@ -303,8 +309,7 @@ fn create_log(
         // It was appended before, so it can be encoded.
         let _ = log.append(&event);
     }
-    log.flush().and_then(|()| log.sync()).map_err(StoreError::io("write the log", &unnamed))?;
+    log.flush().map_err(StoreError::io("write the log", &unnamed))?;
     std::fs::rename(&unnamed, &path).map_err(StoreError::io("name the log", &path))?;
-    sync_directory(&trace.join(LOG_DIRECTORY))?;
     Ok(log)
 }
