@@ -115,16 +115,20 @@ impl DatabaseUrl {
     }
 
     /// The database with its connections secured as the string says, and the environment (`PGSSLMODE` and its kin) where it says
-    /// nothing. Reads the files that are named.
+    /// nothing; likewise the password (`PGPASSWORD`). Reads the files that are named.
     pub fn database(&self, environment: impl Fn(&str) -> Option<String>) -> Result<Database, TlsError> {
+        let mut config = self.config.clone();
+        if let (None, Some(password)) = (config.get_password(), environment("PGPASSWORD")) {
+            config.password(password);
+        }
         let settings = TlsSettings::read(|name| self.parameter(name), environment)?;
         let host = match (self.config.get_hosts().first(), self.config.get_hostaddrs().first()) {
             (Some(Host::Tcp(host)), _) => host.clone(),
             (None, Some(address)) => address.to_string(),
             // A Unix socket knows no TLS.
-            (Some(Host::Unix(_)), _) | (None, None) => return Ok(self.config.clone().into()),
+            (Some(Host::Unix(_)), _) | (None, None) => return Ok(config.into()),
         };
-        Ok(Database::new(self.config.clone(), ServerTls::load(settings, &host)?))
+        Ok(Database::new(config, ServerTls::load(settings, &host)?))
     }
 
     /// The last value of a parameter. `ssl`, which drivers have, stands for `sslmode`.
@@ -428,6 +432,18 @@ mod tests {
         }
         let url: DatabaseUrl = "postgres://u:s3cr3t@db/app".parse().unwrap();
         assert!(!format!("{url:?}").contains("s3cr3t"));
+    }
+
+    #[test]
+    fn a_password_is_the_strings_own_and_then_the_environments() {
+        let check = |text: &str, expected: &str| {
+            let url: DatabaseUrl = text.parse().unwrap();
+            let database = url.database(|name| (name == "PGPASSWORD").then(|| "environment".to_owned())).unwrap();
+            assert_eq!(database.config().get_password(), Some(expected.as_bytes()), "{text}");
+        };
+        check("postgres://u:own@db?sslmode=disable", "own");
+        check("postgres://u@db?sslmode=disable", "environment");
+        check("postgres:///a?host=%2Frun%2Fpg", "environment");
     }
 
     #[test]

@@ -19,6 +19,10 @@ use crate::sql_lexer::{RelationName, tokens};
 
 /// Longer texts are not parsed: expressions nest as deep as they are long.
 const MOST_TOKENS: usize = 2_000;
+/// Nor are texts whose brackets nest deeper: the parser recurses with them, and tries each in FROM in two ways.
+const MOST_NESTED: usize = 16;
+/// Stack of the thread that parses. The parser takes over 100 kB a level without optimization, and gives up at 50 levels.
+const STACK_BYTES: usize = 32 << 20;
 
 /// What a statement may read.
 #[derive(Debug)]
@@ -63,11 +67,32 @@ pub(super) struct Source {
     pub(super) on: Vec<Expr>,
 }
 
-/// Reads one statement's text.
+/// Reads one statement's text, on a thread of its own: what an application sends must not exhaust the stack of ours.
 pub(super) fn read(sql: &str) -> Reading {
-    if tokens(sql).take(MOST_TOKENS + 1).count() > MOST_TOKENS {
+    if is_intricate(sql) {
         return Reading::Anything;
     }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || parse(sql));
+        thread.ok().and_then(|thread| thread.join().ok()).unwrap_or(Reading::Anything)
+    })
+}
+
+/// Whether a text is too long or too deep to be parsed.
+fn is_intricate(sql: &str) -> bool {
+    let (mut count, mut depth) = (0, 0_usize);
+    tokens(sql).any(|token| {
+        count += 1;
+        match &sql[token.span] {
+            "(" | "[" => depth += 1,
+            ")" | "]" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        count > MOST_TOKENS || depth > MOST_NESTED
+    })
+}
+
+fn parse(sql: &str) -> Reading {
     let parsed = Parser::parse_sql(&PostgreSqlDialect {}, sql);
     match parsed.as_deref() {
         Ok([statement]) => relations(statement).map_or(Reading::Anything, |found| Reading::Relations(Box::new(found))),

@@ -32,7 +32,7 @@ fn a_statement_reads_what_it_names() {
         ("WITH recent AS (SELECT * FROM a) SELECT * FROM recent r JOIN b ON b.x = r.x", "a b"),
         ("SELECT * FROM a UNION ALL SELECT * FROM b", "a b"),
         ("SELECT x FROM generate_series(1, 3) AS x", ""),
-        ("SELECT u FROM unnest, unnest(unnest.list) AS u", "unnest"),
+        ("SELECT u FROM lists, unnest(lists.list) AS u", "lists"),
         (
             "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT r.n + 1 FROM r JOIN a ON a.id = r.n) SELECT * FROM r",
             "a",
@@ -72,6 +72,7 @@ fn what_is_not_understood_reads_anything() {
         "DECLARE c CURSOR FOR SELECT * FROM a",
         "MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN DELETE",
         "SELECT 1; SELECT 2",
+        "SELECT u FROM unnest, unnest(unnest.list) AS u",
         &many,
     ] {
         assert_eq!(names(sql), "anything", "{sql:.60}");
@@ -181,4 +182,29 @@ fn a_snapshot_is_widened_by_just_those_transactions() {
     assert_eq!(widened(&[17]).as_deref(), Some("10:18:10,12,15,16"));
     assert_eq!(widened(&[10, 12, 15]).as_deref(), Some("16:16:"));
     assert_eq!(widened(&[100_000]), None);
+}
+
+/// Whatever an application sends: reading it must not exhaust the stack, which would end the process.
+#[test]
+fn texts_that_nest_as_deep_as_they_may_be_long_are_survived() {
+    for (open, close) in [
+        ("(", ")"),
+        ("[", "]"),
+        ("ARRAY[", "]"),
+        ("(SELECT ", ")"),
+        ("CASE WHEN ", " END"),
+        ("NOT ", ""),
+        ("- ", ""),
+        ("f(", ")"),
+        ("1 + ", ""),
+        ("a AND ", ""),
+        ("1 = ANY(", ")"),
+    ] {
+        for depth in [8, 16, 49, 100, 990, 1_990] {
+            let (before, after) = (open.repeat(depth), close.repeat(depth));
+            for sql in [format!("SELECT {before}1{after} FROM t"), format!("SELECT 1 FROM {before}t{after}"), before] {
+                drop(read(&sql));
+            }
+        }
+    }
 }
