@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
@@ -12,6 +13,9 @@ use crate::pg::sockets::owner::SocketOwners;
 
 /// Events of one connection that wait for its search; later ones are recorded without a process.
 pub(super) const MAX_WAITING: usize = 64;
+
+/// Pauses before each look for a process that has yet to accept the connection, in milliseconds.
+const PATIENT_MS: [u64; 6] = [0, 5, 25, 125, 500, 2_000];
 
 /// A search for the process that owns the other end of a connection.
 #[derive(Debug)]
@@ -47,6 +51,25 @@ impl OwnerSearch {
         if let OwnerSearch::Planned { owners, local, peer } = self {
             let (owners, local, peer) = (Arc::clone(owners), *local, *peer);
             *self = OwnerSearch::Running(tokio::task::spawn_blocking(move || owners.owner_pid(local, peer)));
+        }
+    }
+
+    /// Begins a planned search on a thread of its own, for a process that is about to accept the connection: looks again until
+    /// it has. An answer may be the last that is seen of it, so this does not wait for one.
+    pub(super) fn begin_patiently(&mut self) {
+        if let OwnerSearch::Planned { owners, local, peer } = self {
+            let (owners, local, peer) = (Arc::clone(owners), *local, *peer);
+            *self = OwnerSearch::Running(tokio::spawn(async move {
+                for pause in PATIENT_MS {
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                    let owners = Arc::clone(&owners);
+                    let look = tokio::task::spawn_blocking(move || owners.owner_pid(local, peer));
+                    if let Ok(Some(found)) = look.await {
+                        return Some(found);
+                    }
+                }
+                None
+            }));
         }
     }
 

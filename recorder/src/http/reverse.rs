@@ -210,6 +210,7 @@ impl Connection<'_> {
         }
         let Some(upstream) = self.upstream.as_mut() else { return false };
         if let OwnerSearch::Planned { .. } = self.worker {
+            self.worker.begin_patiently();
             record.seek_responder(std::mem::replace(&mut self.worker, OwnerSearch::Over(None)));
         }
         let outgoing = Outgoing { head: outgoing_head, method: &head.method, framing: head.framing };

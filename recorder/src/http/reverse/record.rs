@@ -62,7 +62,7 @@ impl RequestRecord {
         (request, response, |tee: &mut BodyTee| record_body(*id, sink, redactor, content_type.as_deref(), tee))
     }
 
-    /// Looks for the process that answers, from when it does.
+    /// Waits for the process that answers to be found.
     pub(super) fn seek_responder(&mut self, search: OwnerSearch) {
         self.response.responder = search;
     }

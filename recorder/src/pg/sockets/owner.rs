@@ -98,7 +98,8 @@ fn find_inode(table: &str, local: SocketAddr, peer: SocketAddr) -> Option<u64> {
         let here = parse_address(fields.next()?)?;
         let there = parse_address(fields.next()?)?;
         let inode = fields.nth(6)?.parse().ok()?;
-        (same(here, peer) && same(there, local)).then_some(inode)
+        // One that nobody has accepted yet, or that was closed, has none.
+        (inode != 0 && same(here, peer) && same(there, local)).then_some(inode)
     })
 }
 
