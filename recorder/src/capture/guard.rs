@@ -20,10 +20,10 @@ use super::{Shared, publication};
 /// Warnings that wait at most: beyond, DDL is forwarded at once.
 pub(super) const WAITING_WARNINGS: usize = 16;
 
-/// How long DDL is held at most.
-const LONGEST_HOLD: Duration = Duration::from_millis(200);
+/// How long DDL is held at most: on a busy machine the few milliseconds that it takes are many.
+const LONGEST_HOLD: Duration = Duration::from_secs(1);
 
-/// How long a lock on a table is waited for: within the hold, with time to answer.
+/// How long a lock on a table is waited for: well within the hold, because it is the application that holds it.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '120ms'";
 
 /// The pause before a lost connection is opened again.
@@ -59,7 +59,7 @@ impl DdlNotifier {
     }
 
     /// A client's text is about to be forwarded. Where it takes the identity of a published table, waits until that is taken
-    /// out of its publication, a fifth of a second at most; returns at once for any other text. Whether it was held: then
+    /// out of its publication, a second at most; returns at once for any other text. Whether it was held: then
     /// [`Self::finished`] has to follow. Cancel safe.
     pub async fn before(&self, by: SessionId, sql: &[u8]) -> bool {
         let threats = ddl::threats(sql);

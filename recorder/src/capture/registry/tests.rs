@@ -108,7 +108,17 @@ fn an_unknown_shape_is_described_from_the_stream() {
     let layout = registry
         .describe_announced(&announced(&[("id", 23, true), ("gone", 20, false), ("v", 25, false)]), Timestamp(2));
     assert_eq!(layout, Layout { version: 2, positions: vec![0, 1, 2], width: 3 });
-    let Some(Event::RelationDescribed(described)) = receiver.try_iter().last() else { panic!("not described") };
+    let described: Vec<_> = receiver
+        .try_iter()
+        .filter_map(|event| match event {
+            Event::RelationDescribed(described) => Some(described),
+            _ => None,
+        })
+        .collect();
+    // What the stream told of, and then again what the catalogue has now.
+    let [catalogue, described, again] = described.as_slice() else { panic!("{described:?}") };
+    assert_eq!((catalogue.version, described.version, again.version), (1, 2, 3));
+    assert_eq!(again.columns, catalogue.columns);
     let columns: Vec<_> = described
         .columns
         .iter()
