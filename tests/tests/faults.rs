@@ -166,6 +166,7 @@ fn wait_for_requests(trace: &Path) -> anyhow::Result<u64> {
 /// Cuts the newest log in the middle of its last record.
 fn tear_the_log(trace: &Path) -> anyhow::Result<()> {
     let mut logs: Vec<_> = fs::read_dir(trace.join("log"))?.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
     logs.sort();
     let newest = logs.pop().context("a log")?;
     let length = newest.metadata()?.len();
