@@ -29,7 +29,7 @@ echo "== on a terminal, psql goes on"
   printf '\003'
   until_true "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'to be cancelled' AND state = 'idle'" >&2
   printf "SELECT 'still ' || 'here' AS told;\n\\\\q\n"
-} | TERM=dumb script -qec 'psql -X -n -P pager=off' ../typescript | grep -aE 'Cancel request|ERROR|still here'
+} | TERM=dumb script -qec 'psql -X -n -P pager=off' ../typescript | grep -aoE 'Cancel request sent|ERROR.*|still here'
 echo "== by other means"
 open_session a
 say a "SET application_name = 'to be cancelled';"
