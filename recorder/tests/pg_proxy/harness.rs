@@ -1,5 +1,6 @@
 //! A server, a proxy before it, and the events that came.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -181,12 +182,13 @@ impl Recorded {
         found.unwrap_or_else(|| panic!("the transaction of {:?} was not recorded", statement.sql))
     }
 
+    /// Each session once. One whose client's process was found late was told of twice: the last holds.
     pub(crate) fn sessions(&self) -> Vec<&SessionStarted> {
         let sessions = self.events.iter().filter_map(|event| match event {
-            Event::SessionStarted(started) => Some(started),
+            Event::SessionStarted(started) => Some((started.id, started)),
             _ => None,
         });
-        sessions.collect()
+        sessions.collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
     pub(crate) fn gaps(&self) -> Vec<&Gap> {
