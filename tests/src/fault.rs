@@ -118,7 +118,8 @@ fn healthy(run: Run<'_>) -> anyhow::Result<FaultFigures> {
     let recorder = run.server.record(&trace, &["--rotate-size", ROTATE_SIZE])?;
     let load = run.load(&recorder.url)?;
     let figures = finish("recorded", recorder, load)?;
-    ensure!(figures.dropped.is_empty(), "a healthy recorder dropped {}", figures.dropped);
+    // A machine that is slower than the load drops, and must say so.
+    told(&trace, &figures)?;
     sound(&trace)?;
     Ok(figures)
 }
@@ -135,9 +136,10 @@ fn stopped_sealer(run: Run<'_>) -> anyhow::Result<FaultFigures> {
     let waiting = fs::read_dir(trace.join("log"))?.flatten().count();
     ensure!(waiting > 2, "no log waited for the sealer: the case tests nothing");
     let figures = finish("recorded, sealer stopped", recorder, load)?;
-    ensure!(figures.dropped.is_empty(), "a stopped sealer made the recorder drop {}", figures.dropped);
+    told(&trace, &figures)?;
     sound(&trace)?;
-    Ok(FaultFigures { gaps: format!("none; {waiting} logs waited, sealed at the end"), ..figures })
+    let gaps = format!("{}; {waiting} logs waited, sealed at the end", figures.gaps);
+    Ok(FaultFigures { gaps, ..figures })
 }
 
 /// The disk is full for the middle third of the load.
