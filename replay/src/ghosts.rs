@@ -51,6 +51,14 @@ struct Ghost {
     applying: JoinHandle<Result<(), tokio_postgres::Error>>,
 }
 
+/// What a statement waits for.
+struct Awaited {
+    xid: Xid,
+    ghost: Ghost,
+    /// Ghosts that wait for it and stand before the statement, in their order.
+    in_line: Vec<(Xid, Ghost)>,
+}
+
 /// Makes recorded transactions happen. Shared by all sessions of a replay.
 pub struct Injector {
     config: tokio_postgres::Config,
@@ -163,11 +171,24 @@ impl Injector {
     /// `seen` before each commit, and once more should it fail.
     pub async fn watch(&self, backend: i32, mut seen: impl FnMut(Xid, Injection) + Send) {
         loop {
-            while let Some((xid, ghost)) = self.take_awaited(backend).await {
+            while let Some(Awaited { xid, ghost, in_line }) = self.take_awaited(backend).await {
                 seen(xid, Injection::WaitedFor);
+                let line: Vec<Xid> = in_line.iter().map(|(xid, _)| *xid).collect();
+                line.iter().for_each(|xid| seen(*xid, Injection::WaitedFor));
+                let scripts = line.iter().filter_map(|xid| Some((*xid, self.scripts.get(xid)?.clone()))).collect();
+                for (_, ghost) in in_line {
+                    self.interrupt(ghost).await;
+                }
                 // a task of its own: the statement may end, and this be dropped, before the commit is answered
-                if let Ok(Err(error)) = tokio::spawn(finish(ghost)).await {
-                    tracing::debug!(%xid, code = ?error.code(), "a ghost could not commit");
+                let failed = match tokio::spawn(finish_with(ghost, scripts)).await {
+                    Ok(Ok(failed)) => failed,
+                    Ok(Err(error)) => {
+                        tracing::debug!(%xid, code = ?error.code(), "a ghost could not commit");
+                        std::iter::once(xid).chain(line).collect()
+                    }
+                    Err(_) => Vec::new(),
+                };
+                for xid in failed {
                     self.state.lock().await.failed.push(xid);
                     seen(xid, Injection::Failed);
                 }
@@ -177,10 +198,13 @@ impl Injector {
     }
 
     /// A ghost that a backend waits for, directly or by way of ghosts that wait themselves: the one whose commit comes next.
-    async fn take_awaited(&self, backend: i32) -> Option<(Xid, Ghost)> {
-        let mut waiting = vec![backend];
+    ///
+    /// Ghosts between the two leave with it. The server would let them and the backend race for the row, in which the backend
+    /// can overtake those that stood before it.
+    async fn take_awaited(&self, backend: i32) -> Option<Awaited> {
+        let mut waiting = vec![(backend, Vec::new())];
         let mut looked_at = BTreeSet::new();
-        while let Some(backend) = waiting.pop() {
+        while let Some((backend, path)) = waiting.pop() {
             if !looked_at.insert(backend) {
                 continue;
             }
@@ -192,12 +216,27 @@ impl Injector {
                 };
                 if applied {
                     state.done.insert(xid);
-                    return state.ghosts.remove(&xid).map(|ghost| (xid, ghost));
+                    let ghost = state.ghosts.remove(&xid)?;
+                    let mut in_line = Vec::new();
+                    for xid in path.into_iter().rev() {
+                        state.done.insert(xid);
+                        in_line.extend(state.ghosts.remove(&xid).map(|ghost| (xid, ghost)));
+                    }
+                    return Some(Awaited { xid, ghost, in_line });
                 }
-                waiting.push(blocker);
+                let mut path: Vec<Xid> = path.clone();
+                path.push(xid);
+                waiting.push((blocker, path));
             }
         }
         None
+    }
+
+    /// Ends a ghost that waits for a lock. Dropping its connection alone would leave it in the line until its time is over.
+    async fn interrupt(&self, ghost: Ghost) {
+        let _ = self.side.query_one("SELECT pg_catalog.pg_cancel_backend($1)", &[&ghost.backend]).await;
+        let _ = ghost.applying.await;
+        let _ = ghost.client.batch_execute("ROLLBACK").await;
     }
 
     /// Leaves a transaction to the application, which makes it itself. False when it was injected already.
@@ -266,6 +305,25 @@ async fn finish(ghost: Ghost) -> Result<(), tokio_postgres::Error> {
         applied?;
     }
     ghost.client.batch_execute("COMMIT").await
+}
+
+/// Commits an open transaction together with the changes of those that stood in line for it. Gives those whose changes could
+/// not be applied.
+async fn finish_with(ghost: Ghost, line: Vec<(Xid, Script)>) -> Result<Vec<Xid>, tokio_postgres::Error> {
+    if let Ok(applied) = ghost.applying.await {
+        applied?;
+    }
+    let mut failed = Vec::new();
+    for (xid, script) in line {
+        ghost.client.batch_execute("SAVEPOINT txray_in_line").await?;
+        if let Err(error) = ghost.client.batch_execute(&script.changes()).await {
+            tracing::debug!(%xid, code = ?error.code(), "a ghost in line could not be applied");
+            ghost.client.batch_execute("ROLLBACK TO SAVEPOINT txray_in_line").await?;
+            failed.push(xid);
+        }
+    }
+    ghost.client.batch_execute("COMMIT").await?;
+    Ok(failed)
 }
 
 async fn connect(config: &tokio_postgres::Config) -> Result<Client, ReplayError> {

@@ -54,7 +54,12 @@ impl Script {
     /// SQL that applies the changes and leaves the transaction open.
     pub fn opened(&self, lock_timeout: Duration) -> String {
         let milliseconds = lock_timeout.as_millis();
-        format!("BEGIN; SET LOCAL lock_timeout = {milliseconds}; {}", self.statements.join(";\n"))
+        format!("BEGIN; SET LOCAL lock_timeout = {milliseconds}; {}", self.changes())
+    }
+
+    /// SQL that applies the changes within a transaction that is open.
+    pub fn changes(&self) -> String {
+        self.statements.join(";\n")
     }
 
     /// SQL that applies the changes and commits them.
