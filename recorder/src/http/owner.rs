@@ -6,10 +6,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 
 use super::wire::Peer;
-use crate::pg::sockets::owner::SocketOwners;
+use crate::pg::sockets::owner::{FoundOwner, SocketOwners};
 
 /// Events of one connection that wait for its search; later ones are recorded without a process.
 pub(super) const MAX_WAITING: usize = 64;
@@ -30,7 +30,7 @@ pub(super) enum OwnerSearch {
         peer: SocketAddr,
     },
     /// Under way.
-    Running(JoinHandle<Option<u32>>),
+    Running(FoundOwner),
     /// Over, or of no use.
     Over(Option<u32>),
 }
@@ -49,8 +49,7 @@ impl OwnerSearch {
     /// Begins a planned search on a thread of its own.
     pub(super) fn begin(&mut self) {
         if let OwnerSearch::Planned { owners, local, peer } = self {
-            let (owners, local, peer) = (Arc::clone(owners), *local, *peer);
-            *self = OwnerSearch::Running(tokio::task::spawn_blocking(move || owners.owner_pid(local, peer)));
+            *self = OwnerSearch::Running(owners.find(*local, *peer));
         }
     }
 
@@ -59,17 +58,20 @@ impl OwnerSearch {
     pub(super) fn begin_patiently(&mut self) {
         if let OwnerSearch::Planned { owners, local, peer } = self {
             let (owners, local, peer) = (Arc::clone(owners), *local, *peer);
-            *self = OwnerSearch::Running(tokio::spawn(async move {
+            let (answer, found) = oneshot::channel();
+            *self = OwnerSearch::Running(found);
+            tokio::spawn(async move {
+                let mut owner = None;
                 for pause in PATIENT_MS {
                     tokio::time::sleep(Duration::from_millis(pause)).await;
-                    let owners = Arc::clone(&owners);
-                    let look = tokio::task::spawn_blocking(move || owners.owner_pid(local, peer));
-                    if let Ok(Some(found)) = look.await {
-                        return Some(found);
+                    owner = owners.find(local, peer).await.ok().flatten();
+                    if owner.is_some() {
+                        break;
                     }
                 }
-                None
-            }));
+                // The connection may have gone.
+                let _ = answer.send(owner);
+            });
         }
     }
 

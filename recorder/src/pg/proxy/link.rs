@@ -1,5 +1,6 @@
 //! The two connections of a session, with bounded buffers between them.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -10,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use crate::pg::sockets::Stream;
 
-/// Room that a read begins with, in bytes. An idle session holds no more than this for each side.
+/// Room that a read begins with, in bytes. An idle session holds none.
 const READ_BYTES: usize = 8 * 1024;
 /// Room that a read has when the one before filled its own.
 const READ_BYTES_BUSY: usize = 64 * 1024;
@@ -18,6 +19,11 @@ const READ_BYTES_BUSY: usize = 64 * 1024;
 const PENDING_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that may be held back on their way in.
 pub(super) const HELD_BYTES_MAX: usize = 64 * 1024;
+
+thread_local! {
+    /// Room for the next read of any session of this thread: thousands that wait for their clients need none of their own.
+    static SPARE: Cell<BytesMut> = Cell::default();
+}
 
 /// One connection and what is on its way in and out.
 #[expect(clippy::struct_excessive_bools, reason = "the two halves of a connection end on their own")]
@@ -118,20 +124,36 @@ impl Side {
         Poll::Ready(Ok(()))
     }
 
+    /// Gives back what nothing waits in.
+    fn rest(&mut self) {
+        if self.outbound.is_empty() && self.outbound.capacity() > 0 {
+            self.outbound = BytesMut::new();
+        }
+    }
+
     /// Reads; an end or failure of the connection shows as `read_ended`.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let room = if self.busy { READ_BYTES_BUSY } else { READ_BYTES };
         if self.inbound.is_empty() && self.inbound.capacity() > 2 * room {
             self.inbound = BytesMut::new();
         }
+        if self.inbound.capacity() == 0 {
+            self.inbound = SPARE.take();
+        }
         if self.inbound.capacity() - self.inbound.len() < room / 2 {
             self.inbound.reserve(room);
         }
         let spare = self.inbound.capacity() - self.inbound.len();
         let read = pin!(self.stream.read_buf(&mut self.inbound));
-        match std::task::ready!(read.poll(cx)) {
-            Ok(0) | Err(_) => self.read_ended = true,
-            Ok(count) => self.busy = count == spare,
+        match read.poll(cx) {
+            Poll::Pending => {
+                if self.inbound.is_empty() {
+                    SPARE.set(std::mem::take(&mut self.inbound));
+                }
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(0) | Err(_)) => self.read_ended = true,
+            Poll::Ready(Ok(count)) => self.busy = count == spare,
         }
         Poll::Ready(())
     }
@@ -182,6 +204,8 @@ impl Link {
         {
             return Poll::Ready(Turn::Client);
         }
+        self.client.rest();
+        self.server.rest();
         Poll::Pending
     }
 

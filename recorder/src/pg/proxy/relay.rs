@@ -151,7 +151,7 @@ impl Relay {
         let mut link = Link { client: Side::new(client.stream), server: Side::new(server.stream) };
         link.server.inbound = server.answered;
         Relay {
-            recorder: Recorder::new(shared.sink.clone(), Arc::clone(&shared.owners), client.origin),
+            recorder: Recorder::new(shared.sink.clone(), &shared.owners, client.origin),
             ddl: ddl::DdlWatch::default(),
             shared,
             link,

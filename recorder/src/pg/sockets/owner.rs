@@ -3,74 +3,142 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
 
 /// How many owners are remembered: an application opens many connections from few processes.
 const REMEMBERED_MAX: usize = 16;
 
-/// Finds owners of sockets. Reads many small files of /proc: call it off the hot path.
+/// A reading of /proc that takes longer, because there are thousands of sockets or the machine is busy, is followed by a pause:
+/// while connections keep coming it shall not keep a core busy. What is asked meanwhile waits for the next reading.
+const LONG_READING: Duration = Duration::from_millis(10);
+
+/// How many times as long as the reading the pause is.
+const PAUSE_FACTOR: u32 = 3;
+
+/// Longest of those pauses.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// The answer to a question for an owner; none when the search itself failed.
+pub(crate) type FoundOwner = oneshot::Receiver<Option<u32>>;
+
+/// Finds owners of sockets.
 ///
-/// One search runs at a time, and what it read serves all that were asked for before it read: thousands of connections that
-/// are made at once cost a few readings, not one each.
+/// One search runs at a time, on one thread, and what it reads serves all that were asked for before it read: thousands of
+/// connections that are made at once cost a few readings, not one each.
 #[derive(Debug, Default)]
 pub struct SocketOwners {
-    search: Mutex<Search>,
+    questions: Mutex<Questions>,
 }
 
-/// What is known of the machine's sockets and processes.
+/// What a search is to find.
 #[derive(Debug, Default)]
-struct Search {
+struct Questions {
+    waiting: Vec<Question>,
+    /// Whether a thread sees to them.
+    running: bool,
     /// Processes that owned what was sought lately, the latest first.
     recent: VecDeque<u32>,
-    sight: Option<Sight>,
+}
+
+#[derive(Debug)]
+struct Question {
+    local: SocketAddr,
+    peer: SocketAddr,
+    answer: oneshot::Sender<Option<u32>>,
 }
 
 /// What was read of /proc, from one moment on.
 #[derive(Debug)]
 struct Sight {
-    read_from: Instant,
-    /// Connections: /proc/net/tcp and tcp6.
-    tables: Vec<String>,
+    /// Connections, from /proc/net/tcp and tcp6, by their own port and the other end's.
+    sockets: HashMap<(u16, u16), Vec<Socket>>,
     /// Sockets that a process has open, by their inodes.
     held: HashMap<u32, HashSet<u64>>,
 }
 
-impl SocketOwners {
-    /// The process whose socket has local address `peer` and remote address `local`, if it runs on this machine.
-    pub fn owner_pid(&self, local: SocketAddr, peer: SocketAddr) -> Option<u32> {
-        let asked = Instant::now();
-        let mut search = self.search.lock().unwrap_or_else(PoisonError::into_inner);
-        search.owner(local, peer, asked)
-    }
+/// A connection's end on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Socket {
+    here: SocketAddr,
+    there: SocketAddr,
+    inode: u64,
 }
 
-impl Search {
-    fn owner(&mut self, local: SocketAddr, peer: SocketAddr, asked: Instant) -> Option<u32> {
-        // What was read before the question may lack the connection.
-        let sight = match self.sight.take().filter(|sight| sight.read_from >= asked) {
-            Some(sight) => self.sight.insert(sight),
-            None => self.sight.insert(Sight::now()),
-        };
-        let inode = sight.tables.iter().find_map(|table| find_inode(table, local, peer))?;
-        let found = self.recent.iter().copied().find(|pid| sight.holds(*pid, inode)).or_else(|| {
-            let entries = fs::read_dir("/proc").ok()?;
-            let mut pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-            pids.find(|pid| sight.holds(*pid, inode))
-        })?;
-        self.recent.retain(|pid| *pid != found);
-        self.recent.push_front(found);
-        self.recent.truncate(REMEMBERED_MAX);
-        Some(found)
+impl SocketOwners {
+    /// Looks for the process whose socket has local address `peer` and remote address `local`, if it runs on this machine: on a
+    /// thread of its own, which many questions share. Needs a runtime.
+    pub(crate) fn find(self: &Arc<Self>, local: SocketAddr, peer: SocketAddr) -> FoundOwner {
+        let (answer, found) = oneshot::channel();
+        let mut questions = self.lock();
+        questions.waiting.push(Question { local, peer, answer });
+        if !std::mem::replace(&mut questions.running, true) {
+            let owners = Arc::clone(self);
+            tokio::task::spawn_blocking(move || owners.answer());
+        }
+        found
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Questions> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers until nothing is asked any more.
+    fn answer(&self) {
+        loop {
+            let (waiting, mut recent) = {
+                let mut questions = self.lock();
+                if questions.waiting.is_empty() {
+                    questions.running = false;
+                    return;
+                }
+                (std::mem::take(&mut questions.waiting), questions.recent.clone())
+            };
+            let began = Instant::now();
+            let mut sight = Sight::now();
+            for Question { local, peer, answer } in waiting {
+                // Whoever asked may have gone.
+                let _ = answer.send(sight.owner(local, peer, &mut recent));
+            }
+            self.lock().recent = recent;
+            let took = began.elapsed();
+            if took > LONG_READING {
+                thread::sleep((took * PAUSE_FACTOR).min(PAUSE_MAX));
+            }
+        }
     }
 }
 
 impl Sight {
     fn now() -> Self {
-        let read_from = Instant::now();
-        let tables =
-            ["/proc/net/tcp", "/proc/net/tcp6"].iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
-        Sight { read_from, tables, held: HashMap::new() }
+        let mut sockets: HashMap<(u16, u16), Vec<Socket>> = HashMap::new();
+        for table in ["/proc/net/tcp", "/proc/net/tcp6"].iter().filter_map(|path| fs::read_to_string(path).ok()) {
+            for socket in table.lines().skip(1).filter_map(parse_socket) {
+                sockets.entry((socket.here.port(), socket.there.port())).or_default().push(socket);
+            }
+        }
+        Sight { sockets, held: HashMap::new() }
+    }
+
+    fn owner(&mut self, local: SocketAddr, peer: SocketAddr, recent: &mut VecDeque<u32>) -> Option<u32> {
+        let candidates = self.sockets.get(&(peer.port(), local.port()))?;
+        let same = |socket: &&Socket| {
+            socket.here.ip().to_canonical() == peer.ip().to_canonical()
+                && socket.there.ip().to_canonical() == local.ip().to_canonical()
+        };
+        let inode = candidates.iter().find(same)?.inode;
+        let found = recent.iter().copied().find(|pid| self.holds(*pid, inode)).or_else(|| {
+            let entries = fs::read_dir("/proc").ok()?;
+            let mut pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+            pids.find(|pid| self.holds(*pid, inode))
+        })?;
+        recent.retain(|pid| *pid != found);
+        recent.push_front(found);
+        recent.truncate(REMEMBERED_MAX);
+        Some(found)
     }
 
     fn holds(&mut self, pid: u32, inode: u64) -> bool {
@@ -88,23 +156,14 @@ fn open_sockets(pid: u32) -> HashSet<u64> {
     entries.flatten().filter_map(inode).collect()
 }
 
-/// Searches a table in the format of /proc/net/tcp. Source: proc_net(5) and `net/ipv4/tcp_ipv4.c`.
-fn find_inode(table: &str, local: SocketAddr, peer: SocketAddr) -> Option<u64> {
-    // Most lines are other connections': they are told by their ports before anything is decoded.
-    let (here, there) = (format!(":{:04X} ", peer.port()), format!(":{:04X} ", local.port()));
-    let candidates = table.lines().skip(1).filter(|line| line.contains(&here) && line.contains(&there));
-    candidates.into_iter().find_map(|line| {
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        let here = parse_address(fields.next()?)?;
-        let there = parse_address(fields.next()?)?;
-        let inode = fields.nth(6)?.parse().ok()?;
-        // One that nobody has accepted yet, or that was closed, has none.
-        (inode != 0 && same(here, peer) && same(there, local)).then_some(inode)
-    })
-}
-
-fn same(a: SocketAddr, b: SocketAddr) -> bool {
-    a.port() == b.port() && a.ip().to_canonical() == b.ip().to_canonical()
+/// A line of a table in the format of /proc/net/tcp. Source: proc_net(5) and `net/ipv4/tcp_ipv4.c`.
+fn parse_socket(line: &str) -> Option<Socket> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let here = parse_address(fields.next()?)?;
+    let there = parse_address(fields.next()?)?;
+    let inode = fields.nth(6)?.parse().ok()?;
+    // One that nobody has accepted yet, or that was closed, has none.
+    (inode != 0).then_some(Socket { here, there, inode })
 }
 
 /// `0100007F:1538`: words of the address in the machine's byte order, the port in hexadecimal.
@@ -129,47 +188,57 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn finds_the_owner_of_a_loopback_connection() {
+    #[tokio::test]
+    async fn finds_the_owner_of_a_loopback_connection() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = std::net::TcpListener::bind(address) else { continue };
             let client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("listening");
             let (server, peer) = listener.accept().expect("connected");
             let local = server.local_addr().expect("connected");
-            let owners = SocketOwners::default();
-            assert_eq!(owners.owner_pid(local, peer), Some(std::process::id()), "{address}");
-            assert_eq!(owners.owner_pid(local, peer), Some(std::process::id()), "{address}, remembered");
+            let owners = Arc::new(SocketOwners::default());
+            for _ in 0..2 {
+                assert_eq!(owners.find(local, peer).await, Ok(Some(std::process::id())), "{address}");
+            }
             drop(client);
         }
     }
 
-    /// Many at once, as when an application opens its pool: each is found, whoever read what serves it.
-    #[test]
-    fn connections_made_at_once_are_all_found() {
+    /// Many at once, as when an application opens its pool: each is found, and whoever has gone is in nobody's way.
+    #[tokio::test]
+    async fn connections_made_at_once_are_all_found() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
         let address = listener.local_addr().expect("bound");
-        let owners = SocketOwners::default();
-        std::thread::scope(|scope| {
-            let searches: Vec<_> = (0..32)
-                .map(|_| {
-                    scope.spawn(|| {
-                        let client = std::net::TcpStream::connect(address).expect("listening");
-                        let (server, peer) =
-                            (client.peer_addr().expect("connected"), client.local_addr().expect("connected"));
-                        owners.owner_pid(server, peer)
-                    })
-                })
-                .collect();
-            for search in searches {
-                assert_eq!(search.join().expect("no panic"), Some(std::process::id()));
+        let owners = Arc::new(SocketOwners::default());
+        let mut searches = Vec::new();
+        for number in 0..200 {
+            let client = std::net::TcpStream::connect(address).expect("listening");
+            let (accepted, _) = listener.accept().expect("connected");
+            let found = owners.find(client.peer_addr().expect("connected"), client.local_addr().expect("connected"));
+            if number % 3 > 0 {
+                searches.push((found, client, accepted));
             }
-        });
+        }
+        for (found, ..) in searches {
+            assert_eq!(found.await, Ok(Some(std::process::id())));
+        }
+    }
+
+    #[tokio::test]
+    async fn unknown_connections_have_no_owner() {
+        let nowhere: SocketAddr = "127.0.0.1:1".parse().expect("valid");
+        assert_eq!(Arc::new(SocketOwners::default()).find(nowhere, nowhere).await, Ok(None));
+        for line in ["", "0: zz:1 0100007F:0001 01", "0: 0100007F:1538 0100007F:0001 01 0:0 0:0 0 0 0 x"] {
+            assert_eq!(parse_socket(line), None, "{line}");
+        }
     }
 
     #[test]
-    fn unknown_connections_have_no_owner() {
-        let nowhere: SocketAddr = "127.0.0.1:1".parse().expect("valid");
-        assert_eq!(SocketOwners::default().owner_pid(nowhere, nowhere), None);
-        assert_eq!(find_inode("header\n 0: zz:1 0100007F:0001 01", nowhere, nowhere), None);
+    fn lines_of_the_kernels_table_are_read() {
+        let line =
+            "   0: 0100007F:1538 0100007F:D3A2 01 00000000:00000000 00:00000000 00000000   999        0 12345 1 0 20 4";
+        let socket = parse_socket(line).expect("a connection");
+        assert_eq!((socket.here.port(), socket.there.port(), socket.inode), (0x1538, 0xD3A2, 12345));
+        assert!(socket.here.ip().is_loopback() && socket.there.ip().is_loopback());
+        assert_eq!(parse_socket(&line.replace("12345", "0")), None, "nobody has accepted it");
     }
 }

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use txray_store::event::{Event, SessionStarted};
 
 use crate::pg::sockets::PeerOrigin;
-use crate::pg::sockets::owner::SocketOwners;
+use crate::pg::sockets::owner::{FoundOwner, SocketOwners};
 use txray_store::sink::EventSink;
 
 /// How long a session's first events wait for the client's process to be found.
@@ -33,12 +32,12 @@ pub(super) struct Recorder {
 enum Owner {
     /// Events wait for it.
     Sought {
-        search: JoinHandle<Option<u32>>,
+        search: FoundOwner,
         since: Instant,
     },
     /// Events wait no longer; the beginning of the session is told again once it is found.
     Late {
-        search: JoinHandle<Option<u32>>,
+        search: FoundOwner,
         told: Option<Box<SessionStarted>>,
     },
     Settled(Option<u32>),
@@ -46,11 +45,11 @@ enum Owner {
 
 impl Recorder {
     /// Begins to look for the client's process, off this task.
-    pub(super) fn new(sink: EventSink, owners: Arc<SocketOwners>, origin: PeerOrigin) -> Self {
+    pub(super) fn new(sink: EventSink, owners: &Arc<SocketOwners>, origin: PeerOrigin) -> Self {
         let owner = match origin {
             PeerOrigin::Unix { pid } => Owner::Settled(pid),
             PeerOrigin::Tcp { peer, local } if peer.ip().to_canonical().is_loopback() || peer.ip() == local.ip() => {
-                let search = tokio::task::spawn_blocking(move || owners.owner_pid(local, peer));
+                let search = owners.find(local, peer);
                 Owner::Sought { search, since: Instant::now() }
             }
             PeerOrigin::Tcp { .. } => Owner::Settled(None),
