@@ -8,4 +8,6 @@ mod wire_messages;
 mod tests;
 
 pub use crate::capture::fuzzing::pgoutput;
+pub use crate::http::fuzzing::{EXCHANGE, HELLO, REQUESTS, RESPONSES, http_head};
+pub use crate::redaction::fuzzing::{FORM, HTTP, JSON, SQL, redaction};
 pub use pg_wire::{CLIENT, OBSERVE, OPENING, SERVER, STARTED, pg_wire};

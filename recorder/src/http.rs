@@ -12,6 +12,7 @@ mod client;
 pub mod egress;
 mod exchange;
 mod framing;
+pub(crate) mod fuzzing;
 mod halves;
 mod head;
 pub mod host_patterns;

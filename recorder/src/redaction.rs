@@ -16,6 +16,7 @@
 
 mod body;
 mod credentials;
+pub(crate) mod fuzzing;
 mod json;
 mod key;
 mod permutation;

@@ -266,6 +266,35 @@ async fn heads_that_cannot_be_followed_pass_unrecorded() {
     }
 }
 
+/// A body that cannot be followed, from a client that waits for the answer: the answer comes, and the end of the connection too.
+#[tokio::test]
+async fn an_answer_to_a_broken_body_ends_when_the_application_ends_it() {
+    let request = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabX";
+    for answer in [
+        "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nno",
+        "HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno",
+        "",
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut proxy = Reverse::before(listener.local_addr().unwrap()).await;
+        let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let (mut application, _) = listener.accept().await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"abX") {
+            assert!(application.read_buf(&mut seen).await.unwrap() > 0, "the body's bytes pass");
+        }
+        application.write_all(answer.as_bytes()).await.unwrap();
+        drop(application);
+        let mut heard = Vec::new();
+        tokio::time::timeout(support::DEADLINE, stream.read_to_end(&mut heard)).await.expect("the end").unwrap();
+        assert_eq!(String::from_utf8(heard).unwrap(), answer);
+        drop(stream);
+        let answered = if answer.is_empty() { RequestEnd::UpstreamFailed } else { RequestEnd::Answered };
+        assert_eq!(proxy.exchange().await.finished.end, answered);
+    }
+}
+
 #[tokio::test]
 async fn responses_that_fold_lines_pass() {
     let answer = "HTTP/1.1 200 OK\r\nX-Folded: a\r\n  b\r\nContent-Length: 2\r\n\r\nok";

@@ -10,6 +10,7 @@ mod sql_lexer;
 #[cfg(test)]
 mod tests;
 
+pub use crate::ingest::exactness::fuzzing::sql_reading;
 pub use log_reader::log_reader;
 pub use sql_lexer::sql_lexer;
 

@@ -14,7 +14,7 @@ pub mod attribution;
 mod changes;
 mod collect;
 mod commits;
-mod exactness;
+pub(crate) mod exactness;
 mod json;
 mod known;
 mod linking;

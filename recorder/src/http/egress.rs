@@ -6,6 +6,7 @@
 
 mod answer;
 mod encrypted;
+pub(super) mod fuzzing;
 mod interception;
 mod parent;
 mod record;

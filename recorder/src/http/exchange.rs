@@ -52,7 +52,7 @@ pub(super) enum ExchangeEnd {
     ClientGone,
     /// The upstream broke off.
     UpstreamGone,
-    /// The upstream's bytes cannot be followed; they shall pass on as they come.
+    /// One side's bytes cannot be followed; they shall pass on as they come.
     Unfollowed,
 }
 
@@ -88,9 +88,10 @@ pub(super) async fn run(
         // The upstream reads nothing more; what it has answered still counts.
         Err(Broken::Destination) => return without_another(receiving.await),
         Err(Broken::Framing) => {
-            let copying = copy_until_end(&mut client.inbound, &mut upstream.outbound);
-            let (received, ()) = tokio::join!(receiving, copying);
-            return without_another(received);
+            return tokio::select! {
+                received = &mut receiving => unfollowed(received),
+                () = copy_until_end(&mut client.inbound, &mut upstream.outbound) => without_another(receiving.await),
+            };
         }
     }
     // The client has ended its side: it may be gone, or be waiting for the answer. The upstream is told what it would be
@@ -117,6 +118,12 @@ async fn finish_sending(
         },
         end => end,
     }
+}
+
+/// After the answer to a request that cannot be followed: what the two still say passes as it comes, and an end of the
+/// upstream's side is told to the client, which may wait for just that.
+fn unfollowed(received: ExchangeEnd) -> ExchangeEnd {
+    if received == ExchangeEnd::Whole { ExchangeEnd::Unfollowed } else { received }
 }
 
 /// The same end for connections that cannot carry another exchange.

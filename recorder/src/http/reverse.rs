@@ -252,7 +252,7 @@ impl Connection<'_> {
             let reason = "a connection switched protocols (such as WebSocket): what passed afterwards was not recorded";
             (GapKind::OpaqueTunnel, reason)
         } else {
-            let reason = "a response is not valid HTTP/1: the rest of its connection passed unrecorded";
+            let reason = "a message is not valid HTTP/1: the rest of its connection passed unrecorded";
             (GapKind::Undecodable, reason)
         };
         self.shared.gaps.report(&self.shared.sink, kind, reason.to_owned());

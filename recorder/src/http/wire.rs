@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::framing::Framing;
@@ -178,13 +178,16 @@ pub(super) async fn tunnel(one: &mut Peer, other: &mut Peer, stop: impl Future<O
 }
 
 /// Passes bytes one way until the source ends, and its end too. A failure counts as an end: the peer is told by a close.
+/// Cancel safe: what was not sent is still in the buffer.
 pub(super) async fn copy_until_end(from: &mut Inbound, to: &mut Outbound) {
     loop {
-        if !from.buffer.is_empty() && to.send(&from.buffer).await.is_err() {
-            break;
+        while !from.buffer.is_empty() {
+            match to.write(&from.buffer).await {
+                Ok(count @ 1..) => from.buffer.advance(count),
+                Ok(0) | Err(_) => return to.end().await,
+            }
         }
-        from.buffer.clear();
-        if from.ended || !matches!(from.fill().await, Ok(1..)) {
+        if to.flush().await.is_err() || from.ended || !matches!(from.fill().await, Ok(1..)) {
             break;
         }
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::mutation::{corpus, exercise, write_corpus};
-use super::{Instructions, log_reader, put_piece, sql_lexer};
+use super::{Instructions, log_reader, put_piece, sql_lexer, sql_reading};
 use crate::event::Event;
 use crate::test_events;
 
@@ -19,6 +19,11 @@ fn logs_from_the_corpus_and_mutations_of_them() {
 #[test]
 fn sql_from_the_corpus_and_mutations_of_it() {
     exercise(&corpus(&directory("sql_lexer")), 2, 3_000, sql_lexer);
+}
+
+#[test]
+fn statements_from_the_corpus_and_mutations_of_them_are_read() {
+    exercise(&corpus(&directory("sql_reading")), 3, 500, sql_reading);
 }
 
 #[test]
@@ -62,4 +67,8 @@ fn write_seeds() {
         texts.extend(line.split('"').filter(|part| part.len() > 6).map(|part| part.as_bytes().to_vec()));
     }
     write_corpus(&directory("sql_lexer"), &texts);
+    let texts =
+        include_str!("../ingest/exactness/tests.rs").lines().flat_map(|line| line.split('"').skip(1).step_by(2));
+    let texts: Vec<Vec<u8>> = texts.filter(|text| text.len() > 12).map(|text| text.as_bytes().to_vec()).collect();
+    write_corpus(&directory("sql_reading"), &texts);
 }

@@ -16,6 +16,7 @@ mod aggregate;
 mod allowed;
 mod evaluation;
 mod expression;
+pub(crate) mod fuzzing;
 mod history;
 mod plan;
 mod reading;
