@@ -38,7 +38,7 @@ fmt:
 bench: setup  ## figures of README.md and ARCHITECTURE.md
 	@scripts/bench
 
-fuzz: setup  ## fuzz each target for SECONDS seconds (60), guided by coverage; needs nightly Rust and cargo-fuzz
+fuzz: setup  ## fuzz each target for SECONDS seconds (60), guided by coverage; needs a C++ compiler
 	@scripts/fuzz $(or $(SECONDS),60)
 
 release: setup
