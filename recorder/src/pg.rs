@@ -8,6 +8,7 @@ pub mod hooks;
 pub mod proxy;
 pub mod session;
 pub mod sockets;
+pub mod threads;
 pub mod tls;
 pub mod upstream;
 pub mod wire;

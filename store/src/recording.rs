@@ -18,7 +18,7 @@ use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 
 pub use options::{RecordingCounters, RecordingOptions, RecordingSummary, SealerProgram, Sealing};
-pub use sealer::lower_priority;
+pub use sealer::stand_back;
 
 use crate::error::StoreError;
 use crate::log::LOG_DIRECTORY;

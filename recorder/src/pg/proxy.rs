@@ -23,7 +23,8 @@ use super::demand::SnapshotDemand;
 use super::hooks::SessionHooks;
 use super::session::{Mode, SessionLimits};
 use super::sockets::owner::SocketOwners;
-use super::sockets::{Client, ListenAddr, Listener};
+use super::sockets::{Accepted, Client, ListenAddr, Listener};
+use super::threads::SessionThreads;
 use super::tls::{ClientTls, ServerTls};
 use super::upstream::Upstream;
 use super::wire::framing::FrameLimits;
@@ -102,6 +103,7 @@ struct Shared {
 pub struct PgProxy {
     listener: Listener,
     shared: Arc<Shared>,
+    threads: Option<Arc<SessionThreads>>,
 }
 
 impl PgProxy {
@@ -128,7 +130,7 @@ impl PgProxy {
             demand: None,
             ddl: OnceLock::new(),
         };
-        Ok(PgProxy { listener, shared: Arc::new(shared) })
+        Ok(PgProxy { listener, shared: Arc::new(shared), threads: None })
     }
 
     /// Tells a sampler when its samples are of use.
@@ -138,6 +140,12 @@ impl PgProxy {
             shared.demand = Some(demand);
         }
         self
+    }
+
+    /// Serves sessions on these threads; without them, on the runtime that it runs on.
+    #[must_use]
+    pub fn on_threads(self, threads: Arc<SessionThreads>) -> Self {
+        PgProxy { threads: Some(threads), ..self }
     }
 
     /// Where it listens; with port 0, the port that the system chose.
@@ -160,7 +168,11 @@ impl PgProxy {
                 Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
                 accepted = self.listener.accept() => match accepted {
                     Ok(client) => {
-                        sessions.spawn(serve(client, Arc::clone(&self.shared), shutdown.clone()));
+                        let session = serve(client, Arc::clone(&self.shared), shutdown.clone());
+                        match &self.threads {
+                            Some(threads) => threads.spawn(&mut sessions, session),
+                            None => drop(sessions.spawn(session)),
+                        }
                     }
                     Err(error) => {
                         tracing::warn!(%error, "could not accept a PostgreSQL client");
@@ -175,8 +187,14 @@ impl PgProxy {
     }
 }
 
-async fn serve(client: Client, shared: Arc<Shared>, shutdown: CancellationToken) {
-    let Client { stream, peer, origin } = client;
+async fn serve(client: Accepted, shared: Arc<Shared>, shutdown: CancellationToken) {
+    let Client { stream, peer, origin } = match client.attach() {
+        Ok(client) => client,
+        Err(error) => {
+            tracing::warn!(%error, "could not serve a PostgreSQL client");
+            return;
+        }
+    };
     let reading = opening::read(stream, shared.config.client_tls.as_ref());
     let opened = tokio::select! {
         () = shutdown.cancelled() => return,

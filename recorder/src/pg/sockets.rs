@@ -89,20 +89,21 @@ impl Listener {
     }
 
     /// The next client.
-    pub(crate) async fn accept(&self) -> io::Result<Client> {
+    pub(crate) async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 let local = stream.local_addr()?;
                 stream.set_nodelay(true)?;
                 let origin = PeerOrigin::Tcp { peer, local };
-                Ok(Client { stream: Stream::Tcp(stream), peer: peer.to_string(), origin })
+                Ok(Accepted { socket: Socket::Tcp(stream.into_std()?), peer: peer.to_string(), origin })
             }
             Listener::Unix(listener, file) => {
                 let (stream, _) = listener.accept().await?;
                 let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
                 let peer = file.0.display().to_string();
-                Ok(Client { stream: Stream::Unix(stream), peer, origin: PeerOrigin::Unix { pid } })
+                let origin = PeerOrigin::Unix { pid };
+                Ok(Accepted { socket: Socket::Unix(stream.into_std()?), peer, origin })
             }
         }
     }
@@ -115,6 +116,32 @@ async fn remove_stale(path: &Path) {
     if refused {
         // Bind reports what stands in the way.
         let _ = std::fs::remove_file(path);
+    }
+}
+
+/// A client that has connected, and is not served by any runtime yet.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    socket: Socket,
+    pub(crate) peer: String,
+    origin: PeerOrigin,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Accepted {
+    /// Has the calling task's runtime serve it.
+    pub(crate) fn attach(self) -> io::Result<Client> {
+        let Accepted { socket, peer, origin } = self;
+        let stream = match socket {
+            Socket::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Socket::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        };
+        Ok(Client { stream, peer, origin })
     }
 }
 

@@ -23,6 +23,7 @@ use crate::http::reverse::{ReverseProxy, ReverseProxyConfig};
 use crate::pg::demand::SnapshotDemand;
 use crate::pg::proxy::{PgProxy, PgProxyConfig};
 use crate::pg::sockets::ListenAddr;
+use crate::pg::threads::SessionThreads;
 use crate::redaction::Redactor;
 
 /// Running proxies. What stands before the application ends first: the requests that it still works on need what stands
@@ -104,6 +105,7 @@ struct Start<'a> {
     sink: &'a EventSink,
     proxies: &'a mut Proxies,
     redactor: Arc<Redactor>,
+    threads: Option<Arc<SessionThreads>>,
     next_source: u16,
 }
 
@@ -115,7 +117,7 @@ pub(super) async fn start(
     impatient: &CancellationToken,
 ) -> Result<Borders, RecorderError> {
     let redactor = Arc::new(Redactor::transparent());
-    let mut start = Start { config, sink, proxies, redactor, next_source: 0 };
+    let mut start = Start { config, sink, proxies, redactor, threads: session_threads(), next_source: 0 };
     let mut borders =
         Borders { http: Vec::new(), pg: Vec::new(), egress: None, trust: EgressTrust::default(), captures: Vec::new() };
     if let Err(error) = start.all(&mut borders).await {
@@ -125,6 +127,12 @@ pub(super) async fn start(
     }
     borders.wait_for_bases(config, impatient).await;
     Ok(borders)
+}
+
+/// Threads for the sessions of all databases. Where the system gives none, the recorder's own do as well.
+fn session_threads() -> Option<Arc<SessionThreads>> {
+    let threads = SessionThreads::start();
+    threads.inspect_err(|error| tracing::warn!(%error, "no threads for sessions could be started")).ok().map(Arc::new)
 }
 
 impl Start<'_> {
@@ -155,6 +163,10 @@ impl Start<'_> {
         };
         let demand = Arc::new(SnapshotDemand::default());
         let proxy = PgProxy::bind(proxy_config, self.sink.clone(), None).await?.with_demand(Arc::clone(&demand));
+        let proxy = match &self.threads {
+            Some(threads) => proxy.on_threads(Arc::clone(threads)),
+            None => proxy,
+        };
         let listen = proxy.local_addr();
         let database = pair.url.describe();
         let capture_config = CaptureConfig {

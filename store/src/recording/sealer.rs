@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -158,8 +157,7 @@ fn start(program: &SealerProgram, trace: &Path, number: u64, place: LogPlace) ->
     if place == LogPlace::Last {
         command.arg("--last");
     }
-    // A group of its own: Ctrl-C on the recorder's terminal is the recorder's to answer.
-    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().map_err(StoreError::io("start the sealing program", &program.program))
 }
 
@@ -169,8 +167,22 @@ fn is_stopped(pid: u32) -> bool {
     stat.rsplit_once(')').is_some_and(|(_, rest)| matches!(rest.trim_start().chars().next(), Some('T' | 't')))
 }
 
+/// Makes the calling process one that nobody has to wait for. For a sealing process, before it starts threads.
+///
+/// It gets a session of its own: Ctrl-C on the recorder's terminal is the recorder's to answer, and Linux weighs whole sessions
+/// against each other where autogroups are on, so that niceness within the recorder's own would make room for the recorder only
+/// and not for the database (sched(7), "The autogroup feature").
+pub fn stand_back() {
+    if let Err(error) = rustix::process::setsid() {
+        tracing::debug!(%error, "sealing stays in its session");
+    } else if let Err(error) = std::fs::write("/proc/self/autogroup", NICENESS.to_string()) {
+        tracing::debug!(%error, "autogroups are off, or cannot be told");
+    }
+    lower_priority();
+}
+
 /// Lowers the priority of the calling thread: on Linux, niceness is a thread's own (sched(7), "The nice value").
-pub fn lower_priority() {
+fn lower_priority() {
     if let Err(error) = rustix::process::nice(NICENESS) {
         tracing::debug!(%error, "could not lower the priority of sealing");
     }

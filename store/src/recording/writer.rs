@@ -23,6 +23,9 @@ use crate::time::Timestamp;
 
 /// Buffered bytes at which a batch is written although more events wait.
 const BATCH_BYTES: usize = 256 << 10;
+/// How long the queue is left alone once it was emptied, so that the next events come as one batch. A producer that finds the
+/// writer waiting has to wake it, which costs it more than the event itself.
+const BREATH: Duration = Duration::from_millis(2);
 /// How often a queue that is never empty is asked what it dropped.
 const OVERLOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the end of a recording waits for a disk that refuses.
@@ -127,6 +130,9 @@ impl Writer {
                 return self.end(ending);
             }
             self.rotate_when_due();
+            if drained && ending == Ending::No {
+                std::thread::sleep(BREATH);
+            }
         }
     }
 

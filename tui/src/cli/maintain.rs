@@ -4,7 +4,7 @@ use std::io::Write;
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use txray_store::recording::lower_priority;
+use txray_store::recording::stand_back;
 use txray_store::trace::verify as verify_trace;
 
 use super::args::{SealOptions, TraceOption, TuiOptions};
@@ -40,7 +40,7 @@ pub(super) fn seal(options: &SealOptions, out: &mut dyn Write) -> anyhow::Result
     if let Some(number) = options.log {
         // What a recorder starts for each finished log ends with it, and leaves the processor to what is recorded.
         prctl::set_pdeathsig(Signal::SIGKILL)?;
-        lower_priority();
+        stand_back();
         txray_store::seal::seal_finished_log(&directory, number, options.last)?;
         return Ok(Outcome::Done);
     }
