@@ -1,7 +1,8 @@
 //! Full disks and a stopped sealer: what the application notices of them, which is nothing, and what the trace says.
 //!
 //! pgbench runs directly, through a healthy recorder, through one whose disk becomes full, and through one whose sealing stands
-//! still, in one run and by turns.
+//! still, in one run and by turns: as fast as it can, where the recorder and everything else share the machine's processors,
+//! and paced, as an application that waits for its users.
 
 use std::fmt::{self, Write as _};
 use std::fs::{self, File};
@@ -39,6 +40,10 @@ pub struct FaultOptions {
     pub seconds: u64,
     /// Times that every case is run.
     pub rounds: u32,
+    /// Transactions a second of the paced load, which is left out without.
+    pub paced: Option<u32>,
+    /// A healthy recorder and one whose sealing stands still may drop nothing: they keep up with the load.
+    pub keeps_up: bool,
 }
 
 /// One run of one case.
@@ -46,6 +51,8 @@ pub struct FaultOptions {
 pub struct FaultFigures {
     /// What was wrong with the recorder.
     pub case: &'static str,
+    /// Whether the load was paced.
+    pub paced: bool,
     /// What the application had.
     pub load: LoadFigures,
     /// What the recorder's summary says was dropped.
@@ -68,9 +75,11 @@ pub fn run_cases(options: FaultOptions) -> anyhow::Result<FaultReport> {
     let server = LoadServer::start(1)?;
     let mut script = tempfile::NamedTempFile::new()?;
     script.write_all(SCRIPT.as_bytes())?;
-    let run = Run { server: &server, seconds: options.seconds, script: script.path().to_str().context("UTF-8")? };
+    let script = script.path().to_str().context("UTF-8")?;
+    let free = Run { server: &server, seconds: options.seconds, script, rate: None, keeps_up: options.keeps_up };
+    let paced = options.paced.map(|rate| Run { rate: Some(rate), ..free });
     let mut report = FaultReport::default();
-    for _ in 0..options.rounds {
+    for run in (0..options.rounds).flat_map(|_| std::iter::once(free).chain(paced)) {
         report.runs.push(direct(run)?);
         report.runs.push(healthy(run)?);
         report.runs.push(stopped_sealer(run)?);
@@ -99,17 +108,41 @@ struct Run<'a> {
     server: &'a LoadServer,
     seconds: u64,
     script: &'a str,
+    rate: Option<u32>,
+    keeps_up: bool,
 }
 
 impl Run<'_> {
     fn load(&self, url: &str) -> anyhow::Result<LoadFigures> {
-        self.server.load(url, self.seconds, &["-M", "prepared", "-c", "4", "-f", self.script])
+        let rate = self.rate.map(|rate| rate.to_string());
+        let mut arguments = vec!["-M", "prepared", "-c", "4", "-f", self.script];
+        arguments.extend(rate.iter().flat_map(|rate| ["-R", rate.as_str()]));
+        self.server.load(url, self.seconds, &arguments)
+    }
+
+    /// What a recorder says that has nothing to drop for.
+    fn complete(&self, trace: &Path, figures: &FaultFigures) -> anyhow::Result<()> {
+        let FaultFigures { case, dropped, gaps, .. } = figures;
+        ensure!(!self.keeps_up || dropped.is_empty(), "{case}: dropped {dropped}; gaps: {gaps}");
+        told(trace, figures)
+    }
+
+    fn finish(&self, case: &'static str, recorder: LoadRecorder, load: LoadFigures) -> anyhow::Result<FaultFigures> {
+        let trace = recorder.trace.clone();
+        let summary = recorder.finish()?;
+        let dropped = summary_line(&summary, "dropped").unwrap_or_default().to_owned();
+        let mut text = String::new();
+        for (kind, count, _) in gaps(&trace)?.iter().filter(|(_, count, _)| *count > 0) {
+            write!(text, "{}{kind}: {count}", if text.is_empty() { "" } else { ", " })?;
+        }
+        Ok(FaultFigures { case, paced: self.rate.is_some(), load, dropped, gaps: text })
     }
 }
 
 fn direct(run: Run<'_>) -> anyhow::Result<FaultFigures> {
     let load = run.load(&run.server.url)?;
-    Ok(FaultFigures { case: "direct, not recorded", load, dropped: String::new(), gaps: String::new() })
+    let paced = run.rate.is_some();
+    Ok(FaultFigures { case: "direct, not recorded", paced, load, dropped: String::new(), gaps: String::new() })
 }
 
 fn healthy(run: Run<'_>) -> anyhow::Result<FaultFigures> {
@@ -117,9 +150,8 @@ fn healthy(run: Run<'_>) -> anyhow::Result<FaultFigures> {
     let trace = directory.path().join("healthy.txray");
     let recorder = run.server.record(&trace, &["--rotate-size", ROTATE_SIZE])?;
     let load = run.load(&recorder.url)?;
-    let figures = finish("recorded", recorder, load)?;
-    // A machine that is slower than the load drops, and must say so.
-    told(&trace, &figures)?;
+    let figures = run.finish("recorded", recorder, load)?;
+    run.complete(&trace, &figures)?;
     sound(&trace)?;
     Ok(figures)
 }
@@ -135,8 +167,8 @@ fn stopped_sealer(run: Run<'_>) -> anyhow::Result<FaultFigures> {
     stopping.join().map_err(|_| anyhow::anyhow!("the thread that stops panicked"))??;
     let waiting = fs::read_dir(trace.join("log"))?.flatten().count();
     ensure!(waiting > 2, "no log waited for the sealer: the case tests nothing");
-    let figures = finish("recorded, sealer stopped", recorder, load)?;
-    told(&trace, &figures)?;
+    let figures = run.finish("recorded, sealer stopped", recorder, load)?;
+    run.complete(&trace, &figures)?;
     sound(&trace)?;
     let gaps = format!("{}; {waiting} logs waited, sealed at the end", figures.gaps);
     Ok(FaultFigures { gaps, ..figures })
@@ -158,7 +190,7 @@ fn full_for_a_while(run: Run<'_>, disk: &SmallDisk) -> anyhow::Result<FaultFigur
         filling.join().map_err(|_| anyhow::anyhow!("the thread that fills the disk panicked"))??;
         load
     })?;
-    let figures = finish("recorded, disk full for a while", recorder, load)?;
+    let figures = run.finish("recorded, disk full for a while", recorder, load)?;
     told(&trace, &figures)?;
     sound(&trace)?;
     fs::remove_dir_all(&trace)?;
@@ -178,7 +210,7 @@ fn full_to_the_end(run: Run<'_>, disk: &SmallDisk) -> anyhow::Result<FaultFigure
         filling.join().map_err(|_| anyhow::anyhow!("the thread that fills the disk panicked"))??;
         load
     })?;
-    let figures = finish("recorded, disk full to the end", recorder, load)?;
+    let figures = run.finish("recorded, disk full to the end", recorder, load)?;
     told_of_disk(&trace, &figures)?;
     disk.free()?;
     // What could not be sealed on the full disk can be later.
@@ -195,21 +227,10 @@ fn limited_files(run: Run<'_>) -> anyhow::Result<FaultFigures> {
     let trace = directory.path().join("limited.txray");
     let recorder = run.server.record_limited(&trace, 2 << 20)?;
     let load = run.load(&recorder.url)?;
-    let figures = finish("recorded, files limited", recorder, load)?;
+    let figures = run.finish("recorded, files limited", recorder, load)?;
     ensure!(!figures.dropped.is_empty(), "nothing was dropped: the case tests nothing");
     ensure!(!figures.gaps.is_empty(), "the trace has no gap for {}", figures.dropped);
     Ok(figures)
-}
-
-fn finish(case: &'static str, recorder: LoadRecorder, load: LoadFigures) -> anyhow::Result<FaultFigures> {
-    let trace = recorder.trace.clone();
-    let summary = recorder.finish()?;
-    let dropped = summary_line(&summary, "dropped").unwrap_or_default().to_owned();
-    let mut text = String::new();
-    for (kind, count, _) in gaps(&trace)?.iter().filter(|(_, count, _)| *count > 0) {
-        write!(text, "{}{kind}: {count}", if text.is_empty() { "" } else { ", " })?;
-    }
-    Ok(FaultFigures { case, load, dropped, gaps: text })
 }
 
 /// The gap of the refused log has an extent and a reason, and its count agrees with the summary's. Where everything found
@@ -288,22 +309,49 @@ impl Drop for SmallDisk {
     }
 }
 
+impl FaultReport {
+    /// The runs of one case under one load.
+    fn runs_of(&self, case: &str, paced: bool) -> impl Iterator<Item = &FaultFigures> {
+        self.runs.iter().filter(move |run| run.case == case && run.paced == paced)
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// A table of medians for each load, then every run that dropped something.
 impl fmt::Display for FaultReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let direct = self.runs.first().map_or(0.0, |run| run.load.tps);
-        writeln!(
-            f,
-            "| case | tps | of direct | transactions | errors | dropped | gaps |\n|---|---|---|---|---|---|---|"
-        )?;
-        for run in &self.runs {
-            let FaultFigures { case, load, dropped, gaps } = run;
-            let share = 100.0 * load.tps / direct;
-            let dropped = dropped.split(':').next_back().unwrap_or_default();
+        let mut cases: Vec<&str> = Vec::new();
+        self.runs.iter().for_each(|run| {
+            if !cases.contains(&run.case) {
+                cases.push(run.case)
+            }
+        });
+        for paced in [false, true] {
+            let tps_of = |case: &str| median(self.runs_of(case, paced).map(|run| run.load.tps));
+            let Some(direct) = cases.first().map(|case| tps_of(case)).filter(|tps| *tps > 0.0) else { continue };
+            writeln!(f, "{}, medians:\n", if paced { "paced" } else { "as fast as it can" })?;
             writeln!(
                 f,
-                "| {case} | {:.0} | {share:.0} % | {} | {} |{dropped} | {gaps} |",
-                load.tps, load.transactions, load.errors
+                "| case | tps | of direct | latency, ms | errors | runs | that dropped |\n|---|---|---|---|---|---|---|"
             )?;
+            for case in &cases {
+                let (tps, runs) = (tps_of(case), self.runs_of(case, paced).count());
+                let latency = median(self.runs_of(case, paced).map(|run| run.load.latency_ms));
+                let errors: u64 = self.runs_of(case, paced).map(|run| run.load.errors).sum();
+                let dropped = self.runs_of(case, paced).filter(|run| !run.dropped.is_empty()).count();
+                let share = 100.0 * tps / direct;
+                writeln!(f, "| {case} | {tps:.0} | {share:.0} % | {latency:.2} | {errors} | {runs} | {dropped} |")?;
+            }
+            writeln!(f)?;
+        }
+        for run in self.runs.iter().filter(|run| !run.dropped.is_empty() || !run.gaps.is_empty()) {
+            let FaultFigures { case, load, dropped, gaps, .. } = run;
+            writeln!(f, "{case}, {:.0} tps: dropped {dropped}; gaps: {gaps}", load.tps)?;
         }
         self.skipped.iter().try_for_each(|skipped| writeln!(f, "{skipped}"))
     }

@@ -27,6 +27,8 @@ pub struct LoadServer {
 pub struct LoadFigures {
     /// Transactions a second.
     pub tps: f64,
+    /// What one took on average, in milliseconds; of a paced load, from the moment it was due.
+    pub latency_ms: f64,
     /// Transactions.
     pub transactions: u64,
     /// Transactions that failed, and clients that gave up.
@@ -69,6 +71,7 @@ impl LoadServer {
         let aborted = u64::from(finished.code() != 0);
         let figures = LoadFigures {
             tps: number("tps").unwrap_or_default(),
+            latency_ms: number("latency average").unwrap_or_default(),
             transactions: number("number of transactions actually processed").unwrap_or_default() as u64,
             errors: number("number of failed transactions").unwrap_or_default() as u64 + complaints + aborted,
         };
