@@ -59,6 +59,9 @@ pub enum CaptureError {
     /// The server is set up so that changes cannot be captured.
     #[error(transparent)]
     Obstacle(#[from] Obstacle),
+    /// A table has lost its identity since the catalogue was read.
+    #[error("the table has just lost what identifies its rows")]
+    IdentityTaken,
     /// Something took longer than the recorder may wait.
     #[error("{attempt} took longer than {} s", .limit.as_secs())]
     TimedOut {

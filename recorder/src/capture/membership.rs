@@ -39,8 +39,8 @@ struct Withheld {
     by: SessionId,
     since: Timestamp,
     began: Instant,
-    /// Whether the DDL is known to be over.
-    over: bool,
+    /// When the DDL was known to be over.
+    over: Option<Instant>,
 }
 
 impl Published {
@@ -56,7 +56,7 @@ impl Published {
 
     /// Takes note that tables were taken out for DDL that is about to come.
     pub(super) fn withhold(&mut self, oids: &[Oid], by: SessionId) {
-        let withheld = Withheld { by, since: Timestamp::now(), began: Instant::now(), over: false };
+        let withheld = Withheld { by, since: Timestamp::now(), began: Instant::now(), over: None };
         for oid in oids {
             self.tables.remove(oid);
             self.withheld.insert(*oid, withheld);
@@ -66,12 +66,17 @@ impl Published {
     /// A session's DDL is over: what was withheld for it may come back as whatever it is then.
     pub(super) fn release(&mut self, by: SessionId) {
         for withheld in self.withheld.values_mut().filter(|withheld| withheld.by == by) {
-            withheld.over = true;
+            withheld.over = Some(Instant::now());
         }
     }
 
-    fn is_withheld(&self, oid: Oid) -> bool {
-        self.withheld.get(&oid).is_some_and(|withheld| !withheld.over && withheld.began.elapsed() < LONGEST_WITHHOLDING)
+    /// Whether a table stays out, for one who read the catalogue at that time or later: what was read while the DDL was not over
+    /// may show the table as it was before.
+    fn is_withheld(&self, oid: Oid, read: Instant) -> bool {
+        self.withheld.get(&oid).is_some_and(|withheld| match withheld.over {
+            Some(over) => over > read,
+            None => withheld.began.elapsed() < LONGEST_WITHHOLDING,
+        })
     }
 
     /// Since when a table that is published again was not.
@@ -130,8 +135,9 @@ impl Membership {
         Ok(())
     }
 
-    /// Describes `relations` and publishes those that are not published yet; the ones that are now.
-    pub(super) async fn admit(&mut self, client: &Client, relations: &[Relation]) -> Vec<Oid> {
+    /// Describes `relations`, which were read from the catalogue at that time or later, and publishes those that are not published
+    /// yet; the ones that are now.
+    async fn admit(&mut self, client: &Client, relations: &[Relation], read: Instant) -> Vec<Oid> {
         let now = Timestamp::now();
         for relation in relations {
             self.shared.registry().describe(relation, now);
@@ -139,12 +145,15 @@ impl Membership {
         }
         let wanted: Vec<&Relation> = relations
             .iter()
-            .filter(|relation| self.lacks(relation))
+            .filter(|relation| self.lacks(relation, read))
             .filter(|relation| self.failed.get(&relation.oid).is_none_or(|since| since.elapsed() >= RETRY))
             .collect();
         let failed = publication::add(client, &self.shared.names, &wanted).await;
         for unpublished in &failed {
-            if self.failed.insert(unpublished.relation, Instant::now()).is_none() {
+            if matches!(unpublished.error, CaptureError::IdentityTaken) {
+                // The catalogue is read again to see what it is now.
+                self.shared.ddl_seen();
+            } else if self.failed.insert(unpublished.relation, Instant::now()).is_none() {
                 let reason =
                     format!("relation {} is not captured: {}", unpublished.relation, unpublished.error.explain());
                 self.shared.gap(GapKind::RelationUntracked, now, None, Some(unpublished.relation), reason);
@@ -161,12 +170,12 @@ impl Membership {
         admitted
     }
 
-    /// Whether a relation is to be published and is not.
-    fn lacks(&self, relation: &Relation) -> bool {
+    /// Whether a relation, read at that time or later, is to be published and is not.
+    fn lacks(&self, relation: &Relation, read: Instant) -> bool {
         let published = self.shared.published();
         relation.tracking() != Tracking::None
             && !published.tables.contains_key(&relation.oid)
-            && !published.is_withheld(relation.oid)
+            && !published.is_withheld(relation.oid, read)
     }
 
     /// Says once what of a relation is not captured, and what would mend it.
@@ -191,6 +200,7 @@ impl Membership {
     /// Looks at the catalogue: publishes new relations, takes out those that lost their identity, forgets dropped ones.
     /// Returns relations that need a base copy.
     pub(super) async fn refresh(&mut self, client: &Client) -> Result<Vec<Oid>, CaptureError> {
+        let read = Instant::now();
         let relations = catalogue::read(client, None).await?;
         let changed: Vec<Relation> = {
             let registry = self.shared.registry();
@@ -199,7 +209,7 @@ impl Membership {
                 .filter(|relation| {
                     registry.in_catalogue(relation.oid) != Some(*relation)
                         || self.failed.contains_key(&relation.oid)
-                        || self.lacks(relation)
+                        || self.lacks(relation, read)
                         || self.is_otherwise(relation)
                 })
                 .cloned()
@@ -219,7 +229,7 @@ impl Membership {
             self.failed.remove(oid);
             self.reported.remove(oid);
         }
-        Ok(self.admit(client, &changed).await)
+        Ok(self.admit(client, &changed, read).await)
     }
 
     /// Whether a relation is published in another way than it should be now.
@@ -273,4 +283,25 @@ pub(super) async fn copy_all(shared: &Shared, relations: &[Oid]) -> Result<usize
         }
     }
     Ok(failures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_before_ddl_was_over_brings_no_table_back() {
+        let mut published = Published::default();
+        let (table, session) = (Oid(1), SessionId(7));
+        published.tables.insert(table, Tracking::Full);
+        published.withhold(&[table], session);
+        let during = Instant::now();
+        assert!(published.is_withheld(table, during) && published.updatable(&[table]).is_empty());
+        published.release(SessionId(8));
+        assert!(published.is_withheld(table, Instant::now()), "that was somebody else's");
+        std::thread::sleep(Duration::from_millis(1));
+        published.release(session);
+        assert!(published.is_withheld(table, during));
+        assert!(!published.is_withheld(table, Instant::now()));
+    }
 }

@@ -185,6 +185,7 @@ async fn alter_patiently(
         match alter(client, publication, verb, &[relation]).await {
             Ok(()) => return Ok(()),
             Err(error) if error.code() == Some(&SqlState::DUPLICATE_OBJECT) && verb == "ADD" => return Ok(()),
+            Err(error) if error.code() == Some(&SqlState::DIVISION_BY_ZERO) => return Err(CaptureError::IdentityTaken),
             Err(source) if attempt >= LOCK_ATTEMPTS || !is_transient(&source) => {
                 return Err(CaptureError::Query { attempt: "change a publication", source });
             }
@@ -201,7 +202,25 @@ async fn alter(
     relations: &[&Relation],
 ) -> Result<(), tokio_postgres::Error> {
     let tables: Vec<String> = relations.iter().map(|relation| format!("ONLY {}", relation.qualified())).collect();
-    client.batch_execute(&format!("ALTER PUBLICATION {publication} {verb} TABLE {}", tables.join(", "))).await
+    let alter = format!("ALTER PUBLICATION {publication} {verb} TABLE {}", tables.join(", "));
+    let needs_identity: Vec<String> = match verb {
+        "ADD" => {
+            relations.iter().filter(|one| one.tracking() == Tracking::Full).map(|one| one.oid.to_string()).collect()
+        }
+        _ => Vec::new(),
+    };
+    if needs_identity.is_empty() {
+        return client.batch_execute(&alter).await;
+    }
+    // One transaction: the lock of the first keeps DDL away from what the second finds.
+    let check = format!(
+        "SELECT 1 / CASE WHEN EXISTS (SELECT FROM pg_class c WHERE c.oid IN ({}) AND c.relreplident <> 'f' AND NOT EXISTS (
+             SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indisunique AND i.indimmediate
+             AND i.indpred IS NULL AND CASE c.relreplident WHEN 'd' THEN i.indisprimary ELSE i.indisreplident END))
+         THEN 0 ELSE 1 END",
+        needs_identity.join(", ")
+    );
+    client.batch_execute(&format!("{alter}; {check}")).await
 }
 
 fn is_transient(error: &tokio_postgres::Error) -> bool {

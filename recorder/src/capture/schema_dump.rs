@@ -23,6 +23,9 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// How often the catalogue's fingerprint is read when nobody tells of DDL.
 const LOOK_INTERVAL: Duration = Duration::from_secs(4);
 
+/// How often a dump is tried while the catalogue changes under it.
+const MOST_ATTEMPTS: u32 = 5;
+
 /// How long `pg_dump` waits for a lock on a table.
 const LOCK_WAIT: &str = "--lock-wait-timeout=5s";
 
@@ -113,12 +116,25 @@ async fn dump_if_changed(
     fingerprint: &mut Option<String>,
 ) -> Result<Option<SchemaDumped>, DumpError> {
     let client = connection::open(&shared.config.url, Purpose::Catalogue).await?;
-    // Read before the dump: what changes while it runs is for the next one.
-    let present = catalogue::fingerprint(&client).await?;
+    let mut present = catalogue::fingerprint(&client).await?;
     if fingerprint.as_ref() == Some(&present) {
         return Ok(None);
     }
-    let dumped = dump(shared, &client, server_version, at).await?;
+    let mut attempts = 0;
+    let dumped = loop {
+        attempts += 1;
+        let failed = match dump(shared, &client, server_version, at).await {
+            Ok(dumped) => break dumped,
+            // pg_dump fails over a table that is renamed or dropped between its reading of the catalogue and its lock.
+            Err(error @ DumpError::Failed { .. }) if attempts < MOST_ATTEMPTS => error,
+            Err(error) => return Err(error),
+        };
+        let before = std::mem::replace(&mut present, catalogue::fingerprint(&client).await?);
+        if before == present {
+            return Err(failed);
+        }
+    };
+    // Read before the dump: what changed while it ran is for the next one.
     *fingerprint = Some(present);
     Ok(Some(dumped))
 }
