@@ -90,6 +90,11 @@ pub struct CaptureLimits {
     pub sample_pause: Duration,
     /// How long a schema dump may take.
     pub schema_dump: Duration,
+    /// How long the server may leave a question unanswered before its connections are given up: a network that was cut
+    /// says nothing.
+    pub silence: Duration,
+    /// How long one attempt to attach again may take.
+    pub attach: Duration,
 }
 
 impl Default for CaptureLimits {
@@ -101,6 +106,8 @@ impl Default for CaptureLimits {
             sample_interval: Duration::from_millis(100),
             sample_pause: Duration::from_millis(1),
             schema_dump: Duration::from_mins(1),
+            silence: Duration::from_mins(1),
+            attach: Duration::from_mins(5),
         }
     }
 }
@@ -176,6 +183,8 @@ struct Shared {
     warnings: mpsc::Sender<guard::Warning>,
     heard_warnings: Mutex<Option<mpsc::Receiver<guard::Warning>>>,
     schema_changed: Notify,
+    /// Whether the first dump of the schema has ended, well or not.
+    schema_tried: watch::Sender<bool>,
     published: Mutex<Published>,
     /// The server as it was when it was last attached to.
     facts: Mutex<PostgresSource>,
@@ -310,6 +319,7 @@ impl Capture {
             stream: watch::Sender::new(StreamState::default()),
             ddl: Notify::new(),
             schema_changed: Notify::new(),
+            schema_tried: watch::Sender::new(false),
             stop: CancellationToken::new(),
             sink,
             config,
@@ -367,7 +377,9 @@ impl Capture {
         if tokio::time::timeout(deadline, ended).await.is_err() {
             self.tasks.abort_all();
         }
-        supervisor::clean_up(&self.shared).await;
+        if tokio::time::timeout(deadline, supervisor::clean_up(&self.shared)).await.is_err() {
+            tracing::warn!("the recorder's publications are left behind: the server does not answer");
+        }
         self.slot_status()
     }
 }

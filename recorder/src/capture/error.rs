@@ -70,6 +70,12 @@ pub enum CaptureError {
         /// The bound.
         limit: Duration,
     },
+    /// The server says nothing more, as behind a network that was cut.
+    #[error("the server has not answered for {} s", .limit.as_secs_f64())]
+    Silent {
+        /// How long that was borne.
+        limit: Duration,
+    },
 }
 
 fn code(error: &tokio_postgres::Error) -> String {
@@ -90,6 +96,7 @@ impl CaptureError {
                 "a slot waits for every transaction that is open: end idle ones (see pg_stat_activity.xact_start)"
                     .to_owned(),
             ),
+            CaptureError::Silent { .. } => Some("look at the network between the recorder and the server".to_owned()),
             _ => None,
         }
     }

@@ -21,21 +21,26 @@ const CATALOGUE_DUTY: u32 = 50;
 /// How often the end of the write-ahead log is asked for.
 const MEASURE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The durable slot holds back more bytes of write-ahead log than it may.
+/// Why an attachment cannot go on.
 #[derive(Debug)]
-pub(super) struct TooFarBehind(pub(super) u64);
+pub(super) enum Impasse {
+    /// The durable slot holds back more bytes of write-ahead log than it may.
+    TooFarBehind(u64),
+    /// The server has left a question unanswered for too long.
+    Silent,
+}
 
 /// Copies the base unless the stream goes on with one, and looks at the catalogue beside it: a relation that loses its
-/// identity cannot wait. Ends only when the slot holds back too much.
+/// identity cannot wait. Ends only when the attachment cannot go on.
 pub(super) async fn follow(
     shared: Arc<Shared>,
     client: Arc<Client>,
     membership: Arc<tokio::sync::Mutex<Membership>>,
     (began, (admitted, since)): (Option<Timestamp>, (Vec<Oid>, Timestamp)),
-) -> TooFarBehind {
+) -> Impasse {
     let relations = membership.lock().await.published();
     let copy = async {
-        let Some(began) = began else { return };
+        let Some(began) = began else { return std::future::pending().await };
         let state = match base_copy(&shared, &client, &relations, began).await {
             Ok(()) => BaseState::Complete,
             Err(error) => {
@@ -45,23 +50,27 @@ pub(super) async fn follow(
             }
         };
         shared.base.send_replace(state);
+        std::future::pending().await
     };
     let watch = watch_catalogue(&shared, Arc::clone(&client), &membership, (admitted, since));
-    let beside = async { tokio::join!(copy, measure(&shared, &client)) };
     tokio::select! {
-        _ = beside => std::future::pending().await,
-        behind = watch => behind,
+        impasse = copy => impasse,
+        impasse = measure(&shared, &client) => impasse,
+        impasse = watch => impasse,
     }
 }
 
-/// Asks where the write-ahead log ends, again and again; silent once the connection is lost, as the stream then is soon.
-async fn measure(shared: &Shared, client: &Client) {
+/// Asks where the write-ahead log ends, again and again, and ends when there is no answer. For ever once the connection is
+/// lost, as the stream then is soon.
+async fn measure(shared: &Shared, client: &Client) -> Impasse {
     let mut interval = tokio::time::interval(MEASURE_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
         let asked = Timestamp::now();
-        match server::inserted_position(client).await {
+        let answer = tokio::time::timeout(shared.config.limits.silence, server::inserted_position(client)).await;
+        let Ok(answer) = answer else { return Impasse::Silent };
+        match answer {
             Ok(lsn) => shared.completeness().expect(asked, lsn),
             Err(error) if client.is_closed() => {
                 tracing::debug!("{}", error.explain());
@@ -97,7 +106,7 @@ async fn watch_catalogue(
     mut client: Arc<Client>,
     membership: &tokio::sync::Mutex<Membership>,
     (admitted, since): (Vec<Oid>, Timestamp),
-) -> TooFarBehind {
+) -> Impasse {
     let mut copies = JoinSet::new();
     if !admitted.is_empty() {
         shared.published().awaits_copy(&admitted);
@@ -119,8 +128,8 @@ async fn watch_catalogue(
                 }
             }
         }
-        if let Some(behind) = watch_slot(shared, &client).await {
-            return behind;
+        if let Some(impasse) = watch_slot(shared, &client).await {
+            return impasse;
         }
         let began = Instant::now();
         let at = Timestamp::now();
@@ -141,12 +150,12 @@ async fn watch_catalogue(
 }
 
 /// Reads the durable slot's lag; whether it is beyond its limit.
-async fn watch_slot(shared: &Shared, client: &Client) -> Option<TooFarBehind> {
+async fn watch_slot(shared: &Shared, client: &Client) -> Option<Impasse> {
     let durable = shared.config.slot.as_ref()?;
     match slot::lag(client, durable.name()).await {
         Ok(Some(lag_bytes)) => {
             shared.note_lag(lag_bytes);
-            exceeds(durable, lag_bytes).then_some(TooFarBehind(lag_bytes))
+            exceeds(durable, lag_bytes).then_some(Impasse::TooFarBehind(lag_bytes))
         }
         // The stream tells of a slot that is gone.
         Ok(None) => None,

@@ -96,7 +96,9 @@ async fn demanded(shared: &Shared) -> Timestamp {
 
 async fn take(shared: &Shared, client: &Client) -> Result<SnapshotSampled, CaptureError> {
     let asked_at = Timestamp::now();
-    let snapshot = server::snapshot(client).await?;
+    let limit = shared.config.limits.silence;
+    let snapshot =
+        tokio::time::timeout(limit, server::snapshot(client)).await.map_err(|_| CaptureError::Silent { limit })??;
     let answered_at = Timestamp::now();
     shared.note_recent(snapshot.xmax);
     Ok(SnapshotSampled { source: shared.config.source, asked_at, snapshot, answered_at })

@@ -100,6 +100,7 @@ async fn dump_again_and_again(shared: &Shared, server_version: u32) {
                 missing = true;
             }
         }
+        shared.schema_tried.send_replace(true);
         tokio::time::sleep(pause).await;
         if !missing {
             // Told of DDL, or in time: not everybody passes by us.

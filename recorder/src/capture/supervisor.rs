@@ -14,7 +14,7 @@ use super::attachment::{self, Attachment, Before, Refusal};
 use super::completeness::Completeness;
 use super::connection::{self, Purpose};
 use super::error::CaptureError;
-use super::following::{self, TooFarBehind};
+use super::following::{self, Impasse};
 use super::membership::Membership;
 use super::stream::{self, CLOSE_LIMIT, Stream, StreamEnd};
 use super::{BaseState, Shared, guard, publication, sampler, sequences, server, slot};
@@ -65,7 +65,7 @@ enum Ended {
 }
 
 /// Ends its task when it is dropped.
-struct Follower(JoinHandle<TooFarBehind>);
+struct Follower(JoinHandle<Impasse>);
 
 impl Drop for Follower {
     fn drop(&mut self) {
@@ -98,8 +98,9 @@ async fn keep(shared: Arc<Shared>, membership: Membership, mut attachment: Attac
                 StreamEnd::Stopped => Ended::Stopped,
                 StreamEnd::Lost(error) => Ended::Lost(error),
             },
-            behind = &mut follower.0 => match behind {
-                Ok(TooFarBehind(lag_bytes)) => Ended::TooFarBehind(lag_bytes),
+            impasse = &mut follower.0 => match impasse {
+                Ok(Impasse::TooFarBehind(lag_bytes)) => Ended::TooFarBehind(lag_bytes),
+                Ok(Impasse::Silent) => Ended::Lost(silent(&shared)),
                 Err(_) => Ended::Lost(CaptureError::Order("a task of the recorder ended")),
             },
         };
@@ -124,6 +125,11 @@ async fn keep(shared: Arc<Shared>, membership: Membership, mut attachment: Attac
         }
         shared.stream.send_modify(|state| state.running = true);
     }
+}
+
+/// The server has not answered for too long.
+fn silent(shared: &Shared) -> CaptureError {
+    CaptureError::Silent { limit: shared.config.limits.silence }
 }
 
 /// Takes note of how things stood when the stream was lost.
@@ -152,7 +158,9 @@ async fn come_back(
         let attempt = async {
             tokio::time::sleep(pause).await;
             let mut membership = membership.lock().await;
-            attachment::again(shared, &mut membership, before).await
+            let limit = shared.config.limits.attach;
+            let attached = tokio::time::timeout(limit, attachment::again(shared, &mut membership, before)).await;
+            attached.unwrap_or(Err(Refusal::Failed(CaptureError::Silent { limit })))
         };
         let attempt = tokio::select! {
             () = shared.stop.cancelled() => {
@@ -245,8 +253,15 @@ pub(super) async fn detach(shared: &Shared, deadline: Duration) {
             "the recording ended before the base copy did: states since it began cannot be restored".to_owned();
         shared.gap(GapKind::BaseCopy, shared.attached_at(), None, None, reason);
     }
-    sampler::sample(shared, &client).await;
-    sequences::record(shared, &client).await;
+    let last_facts = async {
+        sampler::sample(shared, &client).await;
+        sequences::record(shared, &client).await;
+        // Without a schema nothing of a short recording could be restored. The sender lives in `shared`.
+        let _ = shared.schema_tried.subscribe().wait_for(|tried| *tried).await;
+    };
+    if tokio::time::timeout(deadline, last_facts).await.is_err() {
+        tracing::warn!("the last values of sequences, or the schema, are missing: {}", silent(shared).explain());
+    }
 }
 
 /// Waits until the stream has passed this moment, or has ended (which leaves a gap of its own).

@@ -94,7 +94,7 @@ impl Listener {
             Listener::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 let local = stream.local_addr()?;
-                stream.set_nodelay(true)?;
+                tune(&stream)?;
                 let origin = PeerOrigin::Tcp { peer, local };
                 Ok(Accepted { socket: Socket::Tcp(stream.into_std()?), peer: peer.to_string(), origin })
             }
@@ -107,6 +107,13 @@ impl Listener {
             }
         }
     }
+}
+
+/// Sets a connection up as both ends do that speak PostgreSQL's protocol directly (`pq_init` and libpq's `PQconnectPoll`): no delay,
+/// and the system's keepalives, by which the end of a machine or a network shows that says nothing.
+pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    nix::sys::socket::setsockopt(stream, nix::sys::socket::sockopt::KeepAlive, &true).map_err(io::Error::from)
 }
 
 /// Removes a socket file that nobody listens on any more.

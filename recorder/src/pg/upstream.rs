@@ -10,7 +10,7 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 
-use super::sockets::Stream;
+use super::sockets::{self, Stream};
 use super::tls::{ConnectError, ServerTls, Way};
 use super::wire::framing;
 use super::wire::server_error::ErrorFields;
@@ -69,7 +69,7 @@ impl Upstream {
         match self {
             Upstream::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
+                sockets::tune(&stream)?;
                 match way {
                     Way::Plain => Ok(Stream::Tcp(stream)),
                     Way::Tls => tls.secure(stream).await,
