@@ -39,6 +39,14 @@ pub enum ReplayError {
         /// What would have recorded it.
         hint: &'static str,
     },
+    /// The state of a time is not known.
+    #[error("the state of that time cannot be restored ({reason})")]
+    UnknownState {
+        /// Why not, as the trace's gaps tell it.
+        reason: String,
+        /// Which states can be.
+        hint: String,
+    },
     /// Something asked for does not exist in the trace.
     #[error("there is no {what} in the trace")]
     Unknown {
@@ -142,7 +150,7 @@ impl ReplayError {
     pub fn class(&self) -> ErrorClass {
         match self {
             ReplayError::Trace { .. } | ReplayError::Mismatch { .. } => ErrorClass::Damaged,
-            ReplayError::Incomplete { .. } => ErrorClass::Incomplete,
+            ReplayError::Incomplete { .. } | ReplayError::UnknownState { .. } => ErrorClass::Incomplete,
             ReplayError::Unknown { .. } | ReplayError::Usage { .. } => ErrorClass::Usage,
             ReplayError::PrivatePostgres(_)
             | ReplayError::Refused { .. }
@@ -163,6 +171,7 @@ impl ReplayError {
             ReplayError::PrivatePostgres(error) => error.hint(),
             ReplayError::Trace { source, .. } => return source.hint(),
             ReplayError::Incomplete { hint, .. } => (*hint).to_owned(),
+            ReplayError::UnknownState { hint, .. } => hint.clone(),
             ReplayError::Unknown { .. } => "list what there is with `txray ls`".to_owned(),
             ReplayError::Refused { .. } => {
                 "a PostgreSQL of the recorded major version restores best: point TXRAY_PG_BIN at one".to_owned()

@@ -437,6 +437,9 @@ pub struct RelationInfo {
     pub columns: Vec<RelationColumn>,
     /// `full`, `inserts only` or `none`.
     pub tracking: String,
+    /// `attnum` of columns whose values had been redacted at capture.
+    #[serde(default)]
+    pub redacted: Vec<i16>,
 }
 
 impl RelationInfo {

@@ -13,6 +13,7 @@ mod filter;
 mod history;
 mod lineage;
 mod moments;
+mod nearest;
 mod relations;
 mod render;
 mod requests;
@@ -34,6 +35,7 @@ pub use filter::{CallFilter, ChangeFilter, DEFAULT_LIMIT, RequestFilter, Stateme
 pub use lineage::LineageFilter;
 pub(crate) use lineage::{each_access, lineage_range};
 pub use moments::ResolvedPosition;
+pub use nearest::Unrestorable;
 pub(crate) use relations::latest_relations;
 pub use restore::CommitRange;
 pub(crate) use totals::{gaps_within, sources};

@@ -42,10 +42,8 @@ impl Material {
             });
         }
         if reading("the base copy", reader.base_of(source, visible, at))?.is_none() {
-            return Err(ReplayError::Incomplete {
-                what: "state of a time at which the base copy was not complete or changes were not captured".to_owned(),
-                hint: "choose a later position: `@start` is the first one that can be restored, `txray ls gaps` lists the times that cannot",
-            });
+            let around = reading("its gaps", reader.unrestorable(source, at))?;
+            return Err(ReplayError::UnknownState { reason: around.reason(), hint: around.hint() });
         }
         let schema = reading("the schema", reader.schema_at(source, at))?.ok_or_else(|| ReplayError::Incomplete {
             what: "schema of the database".to_owned(),
@@ -70,10 +68,19 @@ impl Material {
             relations,
             shapes: Shapes::new(shapes),
             sequences: sequences(reader, source, at)?,
-            warnings: late_schema(reader, source, at)?.into_iter().collect(),
+            warnings: late_schema(reader, source, at)?.into_iter().chain(missing(reader, source, at)?).collect(),
             users: users(reader, source)?,
         })
     }
+}
+
+/// A state in commit order ends with what is known, which may be less than there was.
+fn missing(reader: &Reader, source: SourceId, at: Timestamp) -> Result<Option<String>> {
+    if !reading("its gaps", reader.is_missing(source, at))? {
+        return Ok(None);
+    }
+    let around = reading("its gaps", reader.unrestorable(source, at))?;
+    Ok(Some(format!("changes before this state were not captured, and are missing in it ({})", around.reason())))
 }
 
 /// A dump follows a schema change after a while. One that was begun shortly after `at` may describe what the state had.

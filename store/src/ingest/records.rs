@@ -7,7 +7,9 @@ use super::tables::{
     BaseCopyRow, CaptureRow, GapRow, RecorderStopRow, RelationRow, RequestRow, SchemaRow, SequenceRow, SessionRow,
     SnapshotSampleRow, SourceRow, Tables,
 };
-use crate::event::{Body, Gap, GapKind, RelationDescribed, RequestEnd, SchemaFlavour, SourceKind, Tracking};
+use crate::event::{
+    Body, Gap, GapKind, RelationColumn, RelationDescribed, RequestEnd, SchemaFlavour, SourceKind, Tracking,
+};
 
 /// Fills the tables whose rows stand alone.
 pub(super) fn fill(log: &Log, scope: Scope, tables: &mut Tables) {
@@ -190,7 +192,7 @@ fn relation_row(relation: &RelationDescribed) -> RelationRow {
         described: relation.at,
         namespace: relation.namespace.clone(),
         name: relation.name.clone(),
-        columns: json(&relation.columns),
+        columns: json(&described_columns(relation)),
         key_columns: json(&keys),
         replica_identity: relation.replica_identity.to_string(),
         tracking: match relation.tracking {
@@ -229,4 +231,19 @@ fn gap_kind(kind: GapKind) -> &'static str {
         GapKind::OpaqueTunnel => "opaque tunnel",
         GapKind::Shortened => "shortened",
     }
+}
+
+/// A column's description as the table keeps it.
+#[derive(serde::Serialize)]
+struct DescribedColumn<'a> {
+    #[serde(flatten)]
+    column: &'a RelationColumn,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    redacted: bool,
+}
+
+fn described_columns(relation: &RelationDescribed) -> Vec<DescribedColumn<'_>> {
+    let redacted = &relation.traits.redacted_columns;
+    let described = |column| DescribedColumn { column, redacted: redacted.contains(&column.attribute_number) };
+    relation.columns.iter().map(described).collect()
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::{
     CallFilter, ChangeFilter, CommitRange, LineageFilter, QueryError, RequestFilter, ResolvedPosition, StatementFilter,
-    TransactionFilter, VisibleSet, calls, changes, history, lineage, moments, relations, requests, restore,
-    spans::Spans, sql, statements, totals, transactions, visible,
+    TransactionFilter, Unrestorable, VisibleSet, calls, changes, history, lineage, moments, nearest, relations,
+    requests, restore, spans::Spans, sql, statements, totals, transactions, visible,
 };
 use crate::error::StoreError;
-use crate::ids::{CallId, Oid, RequestId, SourceId, StatementId, TransactionId, Xid};
+use crate::ids::{CallId, Lsn, Oid, RequestId, SourceId, StatementId, TransactionId, Xid};
 use crate::model::{
     BaseCopyRow, CallDetail, ChangeDetail, CommitRow, GapRow, Lineage, RawChange, RelationInfo, RequestDetail,
     RequestSummary, ResultTable, RowAccess, RowHistory, RowRef, SchemaRow, SequenceRow, SourceInfo, StatementDetail,
@@ -172,6 +172,21 @@ impl Reader {
         at: Timestamp,
     ) -> Result<Option<BaseCopyRow>, StoreError> {
         Ok(restore::base_of(self.connection(), source, visible, at)?)
+    }
+
+    /// The position from which on commits mean nothing to a snapshot taken at a time: see [`Self::seen_at`].
+    pub fn border_after(&self, source: SourceId, at: Timestamp) -> Result<Option<Lsn>, StoreError> {
+        Ok(Spans::load(self.connection())?.border_after(source, at))
+    }
+
+    /// Whether changes of a time are missing: the change stream was lost, or had ended, and what a later one brought is behind it.
+    pub fn is_missing(&self, source: SourceId, at: Timestamp) -> Result<bool, StoreError> {
+        Ok(Spans::load(self.connection())?.is_missing(source, at) || restore::is_off(self.connection(), source, at)?)
+    }
+
+    /// What stands in the way of the state of a time, and the nearest states that can be restored.
+    pub fn unrestorable(&self, source: SourceId, at: Timestamp) -> Result<Unrestorable, StoreError> {
+        Ok(nearest::around(self.connection(), source, at)?)
     }
 
     /// What a snapshot that was taken at a time made visible: nothing of a later life of the server, in which ids may recur.

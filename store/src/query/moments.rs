@@ -115,11 +115,33 @@ fn place(
     if let VisibleSet::Snapshot { before, .. } = &mut resolved.visible {
         *before = spans.border_after(source, resolved.at);
     }
-    // A state in commit order is what it is; one of a time is not known while changes were missing.
-    let timeless = matches!(position.anchor, Anchor::Start | Anchor::End | Anchor::Lsn(_) | Anchor::Xid(_));
-    let missing = !timeless && (spans.is_missing(source, resolved.at) || is_off(connection, source, resolved.at)?);
+    let missing = match (&position.anchor, &resolved.visible) {
+        // What is known of at last is what these stand for.
+        (Anchor::Start | Anchor::End | Anchor::Xid(_), _) => false,
+        (Anchor::Lsn(_), VisibleSet::Prefix { lsn, .. }) => is_unknown(connection, source, &spans, *lsn)?,
+        _ => spans.is_missing(source, resolved.at) || is_off(connection, source, resolved.at)?,
+    };
     resolved.restorable = !missing && base_of(connection, source, &resolved.visible, resolved.at)?.is_some();
     Ok(())
+}
+
+/// Whether commits before a position may be missing: it lies behind everything that is known of a stream that was lost or ended.
+fn is_unknown(connection: &Connection, source: SourceId, spans: &Spans, lsn: Lsn) -> Result<bool, QueryError> {
+    let span = spans.behind(source, &VisibleSet::Prefix { lsn, inclusive: true });
+    let end = totals(connection)?.last.unwrap_or_default();
+    if span.end.is_none() && !is_off(connection, source, end)? {
+        return Ok(false);
+    }
+    let found = select(
+        connection,
+        "commits",
+        &format!("SELECT max(commit_lsn) AS lsn FROM commits WHERE source = ? AND {}", span.changes_as_sql()),
+        vec![Value::USmallInt(source.0)],
+        |row| row.optional("lsn", Lsn),
+    )?;
+    let bases = base_copies(connection)?.into_iter().filter(|base| base.source == source && span.holds(base.lsn));
+    let known = bases.map(|base| base.lsn).chain(found.into_iter().flatten()).max();
+    Ok(known.is_none_or(|known| known < lsn))
 }
 
 /// The one database server of a trace, or its first.

@@ -158,7 +158,9 @@ pub(crate) fn latest_relations(connection: &Connection) -> Result<Vec<RelationIn
 }
 
 fn shape(row: &Columns) -> Result<Shape, QueryError> {
-    let columns: Vec<RelationColumn> = row.json("columns")?;
+    let described: Vec<DescribedColumn> = row.json("columns")?;
+    let redacted = described.iter().filter(|one| one.redacted).map(|one| one.column.attribute_number).collect();
+    let columns: Vec<RelationColumn> = described.into_iter().map(|one| one.column).collect();
     let named: Vec<String> = row.json("key_columns")?;
     let position = |name: &String| columns.iter().position(|column| column.name == *name);
     let key = named.iter().filter_map(position).collect();
@@ -173,8 +175,18 @@ fn shape(row: &Columns) -> Result<Shape, QueryError> {
             name: row.text("name")?,
             tracking: row.text("tracking")?,
             columns,
+            redacted,
         },
     })
+}
+
+/// A column's description as the table keeps it.
+#[derive(serde::Deserialize)]
+struct DescribedColumn {
+    #[serde(flatten)]
+    column: RelationColumn,
+    #[serde(default)]
+    redacted: bool,
 }
 
 /// Schema and name of a possibly quoted, possibly qualified name. Unquoted parts are taken as they are: users copy them

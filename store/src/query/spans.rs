@@ -162,6 +162,11 @@ impl Spans {
         later.filter(|one| one.at > at && one.lost.is_some()).map(|one| one.lsn).min()
     }
 
+    /// When streams of a server were lost that did not go on.
+    pub(crate) fn losses(&self, source: SourceId) -> Vec<Timestamp> {
+        self.attachments(source).iter().filter(|one| !one.continued).filter_map(|one| one.lost).collect()
+    }
+
     /// Whether changes of that time are missing because the stream was lost.
     pub(crate) fn is_missing(&self, source: SourceId, at: Timestamp) -> bool {
         let lost = self.attachments(source).iter().filter(|one| !one.continued);

@@ -55,6 +55,11 @@ pub(super) fn checkout(options: &CheckoutOptions, out: &mut dyn Write) -> anyhow
     let source = resolved.source.ok_or_else(|| {
         Failure::incomplete("no PostgreSQL server was recorded").hint("record with --pg to have a database to restore")
     })?;
+    if !resolved.restorable && reader.base_copy(source)?.is_some() {
+        let around = reader.unrestorable(source, resolved.at)?;
+        let message = format!("the state at {position} cannot be restored ({})", around.reason());
+        return Err(Failure::incomplete(message).hint(around.hint()).into());
+    }
     let restore = RestoreOptions { binaries: options.pg_bin.clone(), port: Some(0), ..RestoreOptions::default() };
     let checkout = Checkout::create(&reader, source, &resolved.visible, resolved.at, &restore)?;
     let summary = checkout.summary();

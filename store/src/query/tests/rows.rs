@@ -301,4 +301,20 @@ fn states_of_the_time_in_between_cannot_be_restored() {
     assert!(!restorable("@lsn:0/12C"));
     assert!(restorable(&at(320)));
     assert!(restorable("@lsn:0/64"));
+    // Behind the last commit that is known of the first stream, but before the second one.
+    assert!(!restorable("@lsn:0/65"));
+}
+
+#[test]
+fn the_nearest_states_on_both_sides_are_named() {
+    let connection = interrupted();
+    let around =
+        |at| crate::query::nearest::around(&connection, SourceId(0), crate::time::Timestamp(at)).expect("an answer");
+    let found = around(250);
+    let text = |position: Option<crate::position::Position>| position.map(|position| position.to_string());
+    assert_eq!(text(found.before.clone()).as_deref(), Some("@1970-01-01T00:00:00.000200Z"));
+    assert_eq!(text(found.after.clone()).as_deref(), Some("@1970-01-01T00:00:00.000310Z"));
+    assert!(found.hint().contains("0.000200Z (before)") && found.hint().contains("0.000310Z (behind)"), "{found:?}");
+    let found = around(1);
+    assert_eq!((text(found.before), text(found.after).as_deref()), (None, Some("@1970-01-01T00:00:00.000015Z")));
 }
