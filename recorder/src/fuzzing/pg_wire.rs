@@ -137,10 +137,6 @@ impl Player {
             if !self.raw && self.from_client.at_border() && self.session.is_idle() {
                 match self.session.look_ahead(&self.held, self.held.len() >= LOOK_AHEAD_BYTES) {
                     LookAhead::Wait => return,
-                    LookAhead::Answer { consumed, .. } => {
-                        self.held.drain(..consumed);
-                        continue;
-                    }
                     LookAhead::Ask(questions) => self.session.ask(&questions, Timestamp(1), &mut Vec::new()),
                     LookAhead::Pass => {}
                 }

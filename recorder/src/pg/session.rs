@@ -226,7 +226,7 @@ impl Session {
         }
         let outcome = if commit_in_flight { TransactionOutcome::Unknown } else { TransactionOutcome::RolledBack };
         let ended = self.transactions.end(outcome, now);
-        self.held.extend(ended);
+        self.held.extend(ended.map(Event::TransactionFinished));
     }
 
     /// Says once that the session exists.

@@ -1,6 +1,6 @@
 //! The request that a client itself names behind its statements.
 
-use txray_store::event::{Declared, DeclaredBy};
+use txray_store::event::{Declared, DeclaredBy, TransactionOutcome};
 use txray_store::sql_lexer::TransactionControl;
 
 use super::sql::Sql;
@@ -9,13 +9,39 @@ use super::traceparent;
 /// The setting by which a client names its request.
 pub(super) const SETTING: &str = "txray.traceparent";
 
+/// Savepoints that are remembered; rolling back to one that is not leaves the setting as it is.
+const SAVEPOINTS_MAX: usize = 256;
+
 /// What the client declared, by level.
+///
+/// The setting is PostgreSQL's own, a parameter that it takes for an extension's and keeps for the session: the server answers SET,
+/// RESET and SHOW of it, and takes it back with what is rolled back. It is followed here as the server does it.
 #[derive(Debug, Default)]
 pub(crate) struct Attribution {
-    setting: Option<String>,
-    /// SET LOCAL: until the transaction ends.
-    local_setting: Option<String>,
+    setting: Setting,
+    /// The setting as the open transaction found it; none before the first command that matters to it.
+    found: Option<Setting>,
+    /// The setting at each savepoint of the open transaction.
+    savepoints: Vec<(String, Setting)>,
     application_name: Option<String>,
+}
+
+/// A parameter of the session.
+#[derive(Debug, Clone, Default)]
+struct Setting {
+    session: Option<String>,
+    /// SET LOCAL, until the transaction ends or the session's value is set: there is one, perhaps an empty one.
+    local: Option<Option<String>>,
+}
+
+impl Setting {
+    fn of_session(value: Option<String>) -> Self {
+        Setting { session: value, local: None }
+    }
+
+    fn value(&self) -> Option<&String> {
+        self.local.as_ref().unwrap_or(&self.session).as_ref()
+    }
 }
 
 impl Attribution {
@@ -27,9 +53,8 @@ impl Attribution {
 
     /// The best declaration for a statement with this text.
     pub(crate) fn declared(&self, sql: &Sql) -> Option<Declared> {
-        let setting = self.local_setting.as_ref().or(self.setting.as_ref());
         let levels = [
-            (DeclaredBy::Setting, setting),
+            (DeclaredBy::Setting, self.setting.value()),
             (DeclaredBy::Comment, sql.traceparent.as_ref()),
             (DeclaredBy::ApplicationName, self.application_name.as_ref()),
         ];
@@ -46,16 +71,48 @@ impl Attribution {
         match &sql.control {
             Some(TransactionControl::Set { name, value, local }) if name == SETTING => {
                 let value = value.clone().filter(|value| traceparent::is_valid(value));
-                if *local { self.local_setting = value } else { self.setting = value }
+                let session = self.setting.session.clone();
+                self.set(if *local { Setting { session, local: Some(value) } } else { Setting::of_session(value) });
             }
-            Some(TransactionControl::Reset { name }) if name == SETTING || name == "all" => self.setting = None,
-            Some(TransactionControl::DiscardAll) => self.setting = None,
+            Some(TransactionControl::Reset { name }) if name == SETTING || name == "all" => {
+                self.set(Setting::default());
+            }
+            Some(TransactionControl::DiscardAll) => self.set(Setting::default()),
+            Some(TransactionControl::Savepoint { name }) if self.savepoints.len() < SAVEPOINTS_MAX => {
+                self.savepoints.push((name.clone(), self.setting.clone()));
+            }
+            Some(TransactionControl::RollbackTo { savepoint }) => {
+                if let Some(index) = self.index_of(savepoint) {
+                    self.savepoints.truncate(index + 1);
+                    self.setting = self.savepoints[index].1.clone();
+                }
+            }
+            Some(TransactionControl::Release { savepoint }) => {
+                if let Some(index) = self.index_of(savepoint) {
+                    self.savepoints.truncate(index);
+                }
+            }
             _ => {}
         }
     }
 
+    fn set(&mut self, setting: Setting) {
+        let found = std::mem::replace(&mut self.setting, setting);
+        self.found.get_or_insert(found);
+    }
+
+    fn index_of(&self, savepoint: &str) -> Option<usize> {
+        self.savepoints.iter().rposition(|(name, _)| name == savepoint)
+    }
+
     /// Follows the end of a transaction.
-    pub(crate) fn transaction_ended(&mut self) {
-        self.local_setting = None;
+    pub(crate) fn transaction_ended(&mut self, outcome: TransactionOutcome) {
+        if let Some(found) = self.found.take()
+            && outcome == TransactionOutcome::RolledBack
+        {
+            self.setting = found;
+        }
+        self.setting.local = None;
+        self.savepoints.clear();
     }
 }

@@ -347,8 +347,8 @@ impl Session {
                     self.portals.clear();
                 }
                 if let Some(ended) = self.transactions.ready_outside(now) {
-                    self.held.push(ended);
-                    self.attribution.transaction_ended();
+                    self.attribution.transaction_ended(ended.outcome);
+                    self.held.push(Event::TransactionFinished(ended));
                 }
             }
             TransactionStatus::InBlock => self.transactions.ready_inside(false),

@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use txray_store::event::{Isolation, Parameter, Protocol};
 use txray_store::ids::SessionId;
-use txray_store::sql_lexer::TransactionControl;
 
-use super::attribution::SETTING;
+use super::Session;
 use super::inject::Question;
 use super::prepared::parameters;
 use super::sql::{SnapshotUse, Sql};
-use super::{Session, traceparent};
 use crate::pg::wire::backend::TransactionStatus;
 use crate::pg::wire::framing::{self, HEADER_BYTES};
 use crate::pg::wire::frontend::{self, Frontend};
@@ -24,13 +22,6 @@ pub enum LookAhead {
     Pass,
     /// Put these questions first.
     Ask(Vec<Question>),
-    /// Do not forward the first `consumed` bytes: the proxy answers them itself, with this command tag.
-    Answer {
-        /// Length of the message.
-        consumed: usize,
-        /// Command tag.
-        tag: &'static str,
-    },
 }
 
 /// A statement that the client's batch will run.
@@ -67,8 +58,6 @@ struct Ahead<'a> {
     statements: Vec<Arc<Sql>>,
     /// Whether the batch's end, or enough of it, was seen.
     decided: bool,
-    /// Length of the first message, when it is a Query.
-    query_bytes: Option<usize>,
     /// Whether `upcoming` is wanted.
     details: bool,
     upcoming: Vec<UpcomingStatement>,
@@ -80,19 +69,10 @@ struct Ahead<'a> {
 impl Session {
     /// Decides about bytes that begin a batch on an idle session. `all` says that no more will come, or that no more can be held.
     pub fn look_ahead(&mut self, held: &[u8], all: bool) -> LookAhead {
-        if held.is_empty() || self.asking.is_settled() {
-            return LookAhead::Pass;
-        }
-        let may_answer = self.status != TransactionStatus::Failed;
-        if !(self.asking.is_on() || may_answer && may_hold_setting(held)) {
+        if held.is_empty() || self.asking.is_settled() || !self.asking.is_on() {
             return LookAhead::Pass;
         }
         let Some(ahead) = self.scan(held, all, false) else { return LookAhead::Pass };
-        if let (Some(consumed), [only], true) = (ahead.query_bytes, ahead.statements.as_slice(), may_answer)
-            && let Some(tag) = self.answer_setting(only)
-        {
-            return LookAhead::Answer { consumed, tag };
-        }
         if !ahead.decided && !all {
             return LookAhead::Wait;
         }
@@ -112,30 +92,12 @@ impl Session {
         })
     }
 
-    /// The proxy answers `SET txray.traceparent = '…'` and its RESET.
-    fn answer_setting(&mut self, sql: &Sql) -> Option<&'static str> {
-        let tag = match &sql.control {
-            Some(TransactionControl::Set { name, value: Some(value), local: false })
-                if name == SETTING && (value.is_empty() || traceparent::is_valid(value)) =>
-            {
-                "SET"
-            }
-            Some(TransactionControl::Reset { name }) if name == SETTING => "RESET",
-            _ => return None,
-        };
-        self.attribution.succeeded(sql);
-        Some(tag)
-    }
-
     /// Reads messages up to the batch's end; when that is `all` there is, the beginning of a long one too. None when they cannot be
     /// decoded.
     fn scan<'a>(&mut self, held: &'a [u8], all: bool, details: bool) -> Option<Ahead<'a>> {
         let mut ahead = Ahead { details, ..Ahead::default() };
         let mut rest = held;
         while let Some(message) = framing::split_whole(rest).ok()? {
-            if rest.len() == held.len() && message.kind == b'Q' {
-                ahead.query_bytes = Some(HEADER_BYTES + message.payload.len());
-            }
             rest = message.rest;
             self.see(frontend::decode(message.kind, message.payload).ok(), &mut ahead);
             if ahead.is_enough(message.kind) {
@@ -229,11 +191,4 @@ impl Ahead<'_> {
             });
         }
     }
-}
-
-/// Whether the first message may be a Query that concerns the proxy's own setting.
-fn may_hold_setting(held: &[u8]) -> bool {
-    held.first() == Some(&b'Q')
-        && held.iter().take(256).any(|byte| byte.eq_ignore_ascii_case(&b'x'))
-        && held.windows(SETTING.len()).take(256).any(|window| window.eq_ignore_ascii_case(SETTING.as_bytes()))
 }

@@ -90,8 +90,8 @@ impl Session {
             self.stop_asking("a statement changes the isolation level in a way that cannot be followed", now);
         }
         if let Some(ended) = self.transactions.succeeded(sql, tag, now) {
-            self.held.push(ended);
-            self.attribution.transaction_ended();
+            self.attribution.transaction_ended(ended.outcome);
+            self.held.push(Event::TransactionFinished(ended));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Transactions of a session: where they begin and end, at which isolation level, and what is known of their snapshot.
 
-use txray_store::event::{Event, Isolation, TransactionFinished, TransactionKind, TransactionOutcome};
+use txray_store::event::{Isolation, TransactionFinished, TransactionKind, TransactionOutcome};
 use txray_store::ids::{IdSource, SessionId, TransactionId, Xid};
 use txray_store::snapshot::PgSnapshot;
 use txray_store::sql_lexer::TransactionControl;
@@ -81,8 +81,8 @@ impl Transactions {
         })
     }
 
-    /// Follows a statement that succeeded; gives the event of a transaction that it ended.
-    pub(crate) fn succeeded(&mut self, sql: &Sql, tag: &str, now: Timestamp) -> Option<Event> {
+    /// Follows a statement that succeeded; gives the transaction that it ended.
+    pub(crate) fn succeeded(&mut self, sql: &Sql, tag: &str, now: Timestamp) -> Option<TransactionFinished> {
         if let Some(open) = &mut self.open {
             open.took_snapshot |= sql.snapshot == SnapshotUse::Certainly;
             open.wrote |= sql.writes;
@@ -130,7 +130,7 @@ impl Transactions {
     }
 
     /// The server's tag says how it ended: COMMIT of a failed block is answered with ROLLBACK.
-    fn control_ended(&mut self, tag: &str, chain: bool, now: Timestamp) -> Option<Event> {
+    fn control_ended(&mut self, tag: &str, chain: bool, now: Timestamp) -> Option<TransactionFinished> {
         let outcome = match tag {
             "COMMIT" => TransactionOutcome::Committed,
             "ROLLBACK" => TransactionOutcome::RolledBack,
@@ -153,7 +153,7 @@ impl Transactions {
     }
 
     /// Follows a ReadyForQuery that says the session is outside a block.
-    pub(crate) fn ready_outside(&mut self, now: Timestamp) -> Option<Event> {
+    pub(crate) fn ready_outside(&mut self, now: Timestamp) -> Option<TransactionFinished> {
         self.chained = None;
         let open = self.open.as_ref()?;
         let outcome = match (open.failed, open.block) {
@@ -174,7 +174,7 @@ impl Transactions {
     }
 
     /// Ends the open transaction.
-    pub(crate) fn end(&mut self, outcome: TransactionOutcome, now: Timestamp) -> Option<Event> {
+    pub(crate) fn end(&mut self, outcome: TransactionOutcome, now: Timestamp) -> Option<TransactionFinished> {
         let open = self.open.take()?;
         if outcome == TransactionOutcome::RolledBack {
             self.default_isolation = open.default_before;
@@ -184,7 +184,7 @@ impl Transactions {
             (false, 0..=1) => TransactionKind::Implicit,
             (false, _) => TransactionKind::Batch,
         };
-        Some(Event::TransactionFinished(TransactionFinished {
+        Some(TransactionFinished {
             id: open.id,
             session: self.session,
             started: open.started,
@@ -194,6 +194,6 @@ impl Transactions {
             outcome,
             xid: open.xid,
             statement_count: open.statement_count,
-        }))
+        })
     }
 }

@@ -194,11 +194,6 @@ pub fn encode_ready(status: TransactionStatus, out: &mut Vec<u8>) {
     encode::message(out, b'Z', |out| out.push(byte));
 }
 
-/// Appends a CommandComplete message.
-pub fn encode_complete(tag: &str, out: &mut Vec<u8>) {
-    encode::message(out, b'C', |out| encode::text(out, tag.as_bytes()));
-}
-
 /// Appends an AuthenticationSASL message that offers `mechanisms`.
 pub fn encode_sasl<'a>(mechanisms: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
     encode::message(out, b'R', |out| {

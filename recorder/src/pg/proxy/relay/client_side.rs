@@ -8,7 +8,7 @@ use crate::pg::hooks::BeforeStatement;
 use crate::pg::proxy::link::HELD_BYTES_MAX;
 use crate::pg::session::inject::Question;
 use crate::pg::session::{LongPart, LookAhead, Output};
-use crate::pg::wire::backend::{TransactionStatus, encode_complete, encode_ready};
+use crate::pg::wire::backend::{TransactionStatus, encode_ready};
 use crate::pg::wire::framing::{self, Content};
 use crate::pg::wire::{WireError, server_error};
 use bytes::Buf;
@@ -38,10 +38,6 @@ impl Relay {
                 let all = self.link.client.read_ended || self.link.client.inbound.len() >= LOOK_AHEAD_BYTES;
                 match self.session.look_ahead(&self.link.client.inbound, all) {
                     LookAhead::Wait => return,
-                    LookAhead::Answer { consumed, tag } => {
-                        self.answer(consumed, tag).await;
-                        continue;
-                    }
                     LookAhead::Ask(questions) => {
                         self.ask(&questions, now);
                     }
@@ -97,15 +93,6 @@ impl Relay {
         }
         self.from_client.shrink();
         Ok(())
-    }
-
-    /// Answers the client in the server's place: the session is idle, and the server is not told.
-    async fn answer(&mut self, consumed: usize, tag: &str) {
-        self.link.client.inbound.advance(consumed);
-        let mut bytes = Vec::new();
-        encode_complete(tag, &mut bytes);
-        encode_ready(self.session.status(), &mut bytes);
-        self.link.client.send(&bytes).await;
     }
 
     /// Queues questions, unless a cancel request is on its way. They go out with what is sent next.

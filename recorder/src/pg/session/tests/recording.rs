@@ -506,6 +506,8 @@ fn requests_are_declared_by_setting_comment_or_application_name() {
          < C SELECT 1
          < Z I
          > Q set txray.traceparent = '{setting}'
+         < C SET
+         < Z I
          > Q select 3
          < C SELECT 1
          < Z I
@@ -521,7 +523,9 @@ fn requests_are_declared_by_setting_comment_or_application_name() {
          < C SELECT 1
          < Z I
          > Q reset txray.traceparent
+         < C RESET
          < S application_name=psql
+         < Z I
          > Q select 5
          < C SELECT 1
          < Z I",
@@ -532,21 +536,72 @@ fn requests_are_declared_by_setting_comment_or_application_name() {
     let lines = player.finish();
     let declared: Vec<&str> = lines
         .lines()
-        .filter(|line| line.starts_with("answer") || line.contains('"'))
+        .filter(|line| line.contains("\"select") || line.contains("*/"))
         .map(|line| line.rsplit(' ').next().unwrap_or_default())
         .collect();
-    assert_eq!(
-        declared,
-        [
-            "ApplicationName=00-111",
-            "Comment=00-222",
-            "SET",
-            "Setting=00-333",
-            "Setting=00-333",
-            "Setting=00-444",
-            "RESET",
-            "Observing"
-        ]
+    assert_eq!(declared, ["ApplicationName=00-111", "Comment=00-222", "Setting=00-333", "Setting=00-444", "Observing"]);
+}
+
+/// What statements between the commands of `script` are declared as: the digit of the setting, `-` for none. A command is
+/// answered with its first word, COMMIT of a failed block with ROLLBACK.
+fn declared_in(script: &[&str]) -> String {
+    let mut player = Player::new(Mode::Observe, &[]);
+    player.start();
+    let (mut status, mut failed) = ('I', false);
+    for command in script {
+        let sql = match command.split_once("txray = ") {
+            Some((set, digit)) => {
+                format!("{set}txray.traceparent = '00-{}-b7ad6b7169203331-01'", digit.repeat(32))
+            }
+            None => (*command).to_owned(),
+        };
+        let word = command.split(' ').next().unwrap_or_default().to_uppercase();
+        let answer = match word.as_str() {
+            "FAIL" => {
+                failed = status != 'I';
+                "E 22012".to_owned()
+            }
+            "COMMIT" if failed => "C ROLLBACK".to_owned(),
+            "SELECT" => "C SELECT 1".to_owned(),
+            word => format!("C {word}"),
+        };
+        match word.as_str() {
+            "BEGIN" => status = 'T',
+            "COMMIT" => (status, failed) = ('I', false),
+            "ROLLBACK" if command.contains(" to ") => (status, failed) = ('T', false),
+            "ROLLBACK" => (status, failed) = ('I', false),
+            _ => {}
+        }
+        let ready = if failed { 'E' } else { status };
+        player.play(&format!("> Q {sql}\n< {answer}\n< Z {ready}"));
+    }
+    let lines = player.finish();
+    let selects = lines.lines().filter(|line| line.contains("\"select"));
+    selects.map(|line| line.split("Setting=00-").nth(1).map_or("-", |name| &name[..1])).collect()
+}
+
+#[test]
+fn a_setting_ends_with_what_it_was_set_in() {
+    let check = |script: &str, declared: &str| {
+        let script: Vec<&str> = script.split(';').map(str::trim).collect();
+        assert_eq!(declared_in(&script), declared, "{script:?}");
+    };
+    check("set txray = 1; select; reset all; select", "1-");
+    check("set txray = 1; discard all; select", "-");
+    check("set txray = 1; begin; set txray = 2; select; rollback; select", "21");
+    check("set txray = 1; begin; set txray = 2; select; commit; select", "22");
+    check("set txray = 1; begin; set txray = 2; fail; commit; select", "1");
+    check("set txray = 1; begin; set local txray = 2; select; commit; select", "21");
+    check("set txray = 1; begin; set local txray = 2; set txray = 3; select; commit; select", "33");
+    check("begin; reset txray.traceparent; set txray = 1; rollback; select", "-");
+    check("begin; savepoint a; set txray = 1; savepoint b; set txray = 2; rollback to a; select; commit; select", "--");
+    check("begin; savepoint a; set txray = 1; savepoint b; set txray = 2; rollback to b; select; commit; select", "11");
+    check("begin; savepoint a; set local txray = 1; release a; select; commit; select", "1-");
+    check("begin; set txray = 1; savepoint a; set txray = 2; fail; rollback to a; select; commit; select", "11");
+    // A savepoint of the same name hides the one before, until it is released.
+    check(
+        "begin; savepoint a; set txray = 1; savepoint a; set txray = 2; release a; rollback to a; select; commit",
+        "-",
     );
 }
 

@@ -91,11 +91,6 @@ impl Player {
             if self.session.is_idle() {
                 match self.session.look_ahead(&self.held, false) {
                     LookAhead::Wait => return self.lines.push("wait".to_owned()),
-                    LookAhead::Answer { consumed, tag } => {
-                        self.lines.push(format!("answer {tag}"));
-                        self.held.drain(..consumed);
-                        continue;
-                    }
                     LookAhead::Ask(questions) => {
                         self.lines.push(format!("ask {questions:?}"));
                         self.session.ask(&questions, self.now, &mut Vec::new());
