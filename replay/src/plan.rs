@@ -96,7 +96,7 @@ impl Plan {
                 snapshot: snapshot.clone(),
                 also: BTreeSet::new(),
                 except: own.clone(),
-                before: None,
+                before: recorded.border,
             },
             None => fallback,
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use txray_store::error::StoreError;
-use txray_store::ids::{Oid, RequestId, SourceId, TransactionId, Xid};
+use txray_store::ids::{Lsn, Oid, RequestId, SourceId, TransactionId, Xid};
 use txray_store::model::{
     AttributionLevel, CommitRow, RawChange, RelationInfo, RequestDetail, StatementDetail, TransactionSummary,
 };
@@ -82,6 +82,8 @@ pub struct Recorded {
     pub adoptable: Vec<TransactionSummary>,
     /// Transactions that committed around it, its own included.
     pub neighbours: BTreeMap<Xid, Neighbour>,
+    /// Commits from this position on are of a later life of the server, in which ids may recur, or of a later change stream.
+    pub border: Option<Lsn>,
     /// Shapes of relations.
     pub shapes: Shapes,
     /// Texts of statements that belong to no request, literals left out: what the application does on its own.
@@ -126,17 +128,19 @@ impl Recorded {
         }
         statements.sort_by_key(|one| (one.summary.started, one.summary.id));
         let mut shapes = Vec::new();
-        let mut neighbours = BTreeMap::new();
+        let (mut neighbours, mut border) = (BTreeMap::new(), None);
         if let Some(source) = database {
             for relation in reading("its relations", reader.relations())? {
                 if relation.source == source {
                     shapes.extend(reading("its relations", reader.relation_versions(source, relation.oid))?);
                 }
             }
-            neighbours = read_neighbours(reader, source, &request, &statements)?;
+            border = reading("its spans", reader.border_after(source, request.summary.started))?;
+            neighbours = read_neighbours(reader, source, &request, (&statements, border))?;
         }
         let background = background(reader)?;
-        Ok(Recorded { request, database, statements, adoptable, neighbours, shapes: Shapes::new(shapes), background })
+        let shapes = Shapes::new(shapes);
+        Ok(Recorded { request, database, statements, adoptable, neighbours, border, shapes, background })
     }
 }
 
@@ -201,7 +205,7 @@ fn read_neighbours(
     reader: &Reader,
     source: SourceId,
     request: &RequestDetail,
-    statements: &[StatementDetail],
+    (statements, border): (&[StatementDetail], Option<Lsn>),
 ) -> Result<BTreeMap<Xid, Neighbour>, ReplayError> {
     let ends = statements.iter().map(|one| one.summary.started.after(Duration::from_micros(one.summary.duration_us)));
     let last = ends.max().unwrap_or(request.summary.started);
@@ -210,16 +214,19 @@ fn read_neighbours(
         until: Some(last.after(MARGIN)),
         ..CommitRange::default()
     };
-    let commits = reading("its commits", reader.commits(source, &range))?;
+    let mut commits = reading("its commits", reader.commits(source, &range))?;
+    commits.retain(|commit| border.is_none_or(|border| commit.commit_lsn < border));
     let xids: Vec<Xid> = commits.iter().map(|commit| commit.xid).collect();
-    let mut changes: HashMap<Xid, Vec<RawChange>> = HashMap::new();
+    // Other lives of the server may have the same ids.
+    let mut changes: HashMap<(Xid, Lsn), Vec<RawChange>> = HashMap::new();
     for change in reading("its row changes", reader.changes_of_xids(source, &xids))? {
-        changes.entry(change.xid).or_default().push(change);
+        changes.entry((change.xid, change.commit_lsn)).or_default().push(change);
     }
     let behind = requests_behind(reader, &commits)?;
     let neighbour = |commit: CommitRow| {
         let request = commit.transaction.and_then(|id| behind.get(&id).copied());
-        (commit.xid, Neighbour { commit, changes: changes.remove(&commit.xid).unwrap_or_default(), request })
+        let changes = changes.remove(&(commit.xid, commit.commit_lsn)).unwrap_or_default();
+        (commit.xid, Neighbour { commit, changes, request })
     };
     Ok(commits.into_iter().map(neighbour).collect())
 }

@@ -57,6 +57,7 @@ impl Story {
                 statements: Vec::new(),
                 adoptable: Vec::new(),
                 neighbours,
+                border: None,
                 shapes,
                 background,
             },
@@ -176,6 +177,7 @@ fn relation(oid: Oid, name: &str) -> RelationInfo {
         sequence: Some(format!("public.{name}_id_seq")),
     };
     RelationInfo {
+        redacted: Vec::new(),
         source: SourceId(0),
         oid,
         version: 1,
@@ -209,6 +211,16 @@ fn transactions_become_visible_by_snapshot_and_in_commit_order() {
     assert_eq!(visible, [xids(&[]), xids(&[]), xids(&[112, 100]), xids(&[])]);
     assert!(plan.start.contains(Xid(90), Lsn(1)) && !plan.start.contains(Xid(105), Lsn(7)));
     assert!(plan.notes.is_empty(), "{:?}", plan.notes);
+}
+
+#[test]
+fn ids_that_a_restarted_server_gives_out_again_are_not_in_the_starting_state() {
+    let mut story =
+        Story::new().transaction(1, "read committed", None, None).statement("SELECT 1", Some("12:12:"), None);
+    assert!(story.plan().start.contains(Xid(11), Lsn(60)));
+    story.recorded.border = Some(Lsn(50));
+    let start = story.plan().start;
+    assert!(start.contains(Xid(11), Lsn(40)) && !start.contains(Xid(11), Lsn(50)), "{start:?}");
 }
 
 #[test]
