@@ -5,6 +5,7 @@
 
 mod database;
 mod material;
+mod redacted;
 mod rows;
 mod schema_sql;
 
@@ -142,13 +143,17 @@ impl Checkout {
             postgres.restart(true, &[])?;
         }
         runtime.block_on(database::run_schema(&postgres, material, &parts.before_rows))?;
+        let mut unproved = Vec::new();
         for relation in &material.relations {
             let visible = rows(relation)?;
-            let count = runtime.block_on(rows::copy(&postgres, material, relation, &visible))?;
-            summary.rows += count;
-            summary.relations += u64::from(count > 0);
+            let copied = runtime.block_on(rows::copy(&postgres, material, relation, &visible))?;
+            summary.rows += copied.count;
+            summary.relations += u64::from(copied.count > 0);
+            summary.warnings.extend(copied.warnings);
+            unproved.extend(copied.unproved);
         }
-        runtime.block_on(database::run_schema(&postgres, material, &parts.after_rows))?;
+        let warnings = runtime.block_on(database::run_rest(&postgres, material, &parts.after_rows, &unproved))?;
+        summary.warnings.extend(warnings);
         if with_oids {
             postgres.restart(false, &[])?;
         }

@@ -40,6 +40,7 @@ fn relation(oid: u32, name: &str, columns: &[&str]) -> RelationInfo {
         sequence: None,
     };
     RelationInfo {
+        redacted: Vec::new(),
         source: SourceId(0),
         oid: Oid(oid),
         version: 1,

@@ -134,7 +134,17 @@ async fn relations(client: &Client) -> Vec<RelationInfo> {
         if relations.last().is_none_or(|last| last.oid != oid) {
             let (namespace, name, tracking) = (row.get(1), row.get(2), "full".to_owned());
             let columns = Vec::new();
-            relations.push(RelationInfo { source: SourceId(0), oid, version: 1, namespace, name, columns, tracking });
+            let redacted = Vec::new();
+            relations.push(RelationInfo {
+                source: SourceId(0),
+                oid,
+                version: 1,
+                namespace,
+                name,
+                columns,
+                tracking,
+                redacted,
+            });
         }
         relations.last_mut().expect("just pushed").columns.push(RelationColumn {
             name: row.get(3),

@@ -6,6 +6,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use txray_store::event::PostgresSource;
 
+use super::redacted::{self, Leniency, Unproved};
 use super::schema_sql::{DumpStatement, quote_identifier, quote_literal, role_statements};
 use super::{Material, PrivatePostgres};
 use crate::error::ReplayError;
@@ -132,17 +133,41 @@ async fn repeat_settings(client: &Client, server: &PostgresSource) -> Result<()>
     Ok(())
 }
 
-/// Runs one part of the recorded dump.
+/// Runs the part of the recorded dump that comes before the rows.
 pub(super) async fn run_schema(postgres: &PrivatePostgres, material: &Material, part: &[DumpStatement]) -> Result<()> {
+    let client = schema_session(postgres, material).await?;
+    for statement in part {
+        client.batch_execute(&statement.sql).await.map_err(|source| schema_error(statement, source))?;
+    }
+    Ok(())
+}
+
+/// Runs the part that follows the rows. Gives what redacted values do not keep to.
+pub(super) async fn run_rest(
+    postgres: &PrivatePostgres,
+    material: &Material,
+    part: &[DumpStatement],
+    unproved: &Unproved,
+) -> Result<Vec<String>> {
+    let client = schema_session(postgres, material).await?;
+    let (mut leniency, mut warnings) = (Leniency::of(material), Vec::new());
+    for statement in part {
+        let Err(source) = client.batch_execute(&statement.sql).await else { continue };
+        if !leniency.settle(&client, statement, &source, &mut warnings).await {
+            return Err(schema_error(statement, source));
+        }
+    }
+    redacted::tighten(&client, unproved, &mut warnings).await;
+    Ok(warnings)
+}
+
+async fn schema_session(postgres: &PrivatePostgres, material: &Material) -> Result<Client> {
     let client = connect(postgres, &material.server.database).await?;
     // as a dump's own head does, which the second part lacks
     let setup = "SET session_replication_role = replica; SET search_path = ''; SET check_function_bodies = off; \
                  SET client_min_messages = warning; SET row_security = off; SET client_encoding = 'UTF8'";
     run(&client, setup, "set a session up", None).await?;
-    for statement in part {
-        client.batch_execute(&statement.sql).await.map_err(|source| schema_error(statement, source))?;
-    }
-    Ok(())
+    Ok(client)
 }
 
 fn schema_error(statement: &DumpStatement, source: tokio_postgres::Error) -> ReplayError {

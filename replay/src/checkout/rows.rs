@@ -8,6 +8,7 @@ use txray_store::event::SchemaFlavour;
 use txray_store::model::{RelationInfo, VisibleRow};
 
 use super::database::{connect, run};
+use super::redacted::{self, Unproved};
 use super::schema_sql::{quote_identifier, quote_literal};
 use super::{Material, PrivatePostgres};
 use crate::error::ReplayError;
@@ -37,17 +38,17 @@ pub(crate) fn table_name(relation: &RelationInfo) -> String {
 }
 
 /// A column of the restored table.
-struct TargetColumn {
-    name: String,
-    attribute_number: i16,
+pub(super) struct TargetColumn {
+    pub(super) name: String,
+    pub(super) attribute_number: i16,
     generated: bool,
 }
 
 /// A restored table.
-struct Target {
+pub(super) struct Target {
     /// Qualified, quoted name.
-    name: String,
-    columns: Vec<TargetColumn>,
+    pub(super) name: String,
+    pub(super) columns: Vec<TargetColumn>,
 }
 
 /// Finds the table that a recorded relation is now: by its OID where OIDs recur, else by its name.
@@ -70,15 +71,27 @@ async fn target(client: &Client, material: &Material, relation: &RelationInfo) -
     Ok(Some(Target { name, columns: columns.collect() }))
 }
 
-/// Copies rows into a relation and tells how many. Rows that follow an older shape get the defaults of the columns that they lack.
+/// What copying a relation's rows came to.
+#[derive(Debug, Default)]
+pub(super) struct Copied {
+    /// Rows.
+    pub(super) count: u64,
+    /// Constraints to be put back.
+    pub(super) unproved: Unproved,
+    /// What differs from what was recorded.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Copies rows into a relation. Rows that follow an older shape get the defaults of the columns that they lack.
 pub(super) async fn copy(
     postgres: &PrivatePostgres,
     material: &Material,
     relation: &RelationInfo,
     rows: &[VisibleRow],
-) -> Result<u64> {
+) -> Result<Copied> {
+    let mut copied = Copied::default();
     if rows.is_empty() {
-        return Ok(0);
+        return Ok(copied);
     }
     let client = connect(postgres, &material.server.database).await?;
     run(&client, &session_setup(), "set a session up", None).await?;
@@ -86,27 +99,45 @@ pub(super) async fn copy(
         |problem: &str| ReplayError::Mismatch { relation: relation.display_name(), problem: problem.to_owned() };
     let target = target(&client, material, relation).await?;
     let target = target.ok_or_else(|| mismatch("it is not in the schema of that time"))?;
+    let by_number = material.schema.flavour == SchemaFlavour::BinaryUpgrade;
+    let redacted = redacted::columns(&target, relation, by_number);
+    if !redacted.is_empty() {
+        copied.unproved = redacted::loosen(&client, &target, &redacted).await?;
+        copied.warnings.extend(redacted::warning(relation));
+    }
     let mut versions: Vec<u32> = rows.iter().map(|row| row.version).collect();
     versions.sort_unstable();
     versions.dedup();
-    let mut count = 0;
+    let mut hidden: &[&TargetColumn] = &[];
     for version in versions {
         let shape = material.shapes.get(relation.oid, version).unwrap_or(relation);
-        let texts = rows.iter().filter(|row| row.version == version).map(|row| row.text.as_str());
-        count += copy_version(&client, material, &target, shape, texts).await?;
+        let texts = || rows.iter().filter(|row| row.version == version).map(|row| row.text.as_str());
+        let mut count = copy_version(&client, by_number, (&target, hidden), shape, texts()).await;
+        // A marker may be no value of its column's type.
+        if let Err(error) = &count
+            && redacted::is_about_values(error)
+            && !redacted.is_empty()
+            && hidden.is_empty()
+        {
+            redacted::allow_null(&client, &target, &redacted).await?;
+            hidden = &redacted;
+            let name = relation.display_name();
+            copied.warnings.push(format!("the redacted columns of \"{name}\" are NULL: no marker fits their types"));
+            count = copy_version(&client, by_number, (&target, hidden), shape, texts()).await;
+        }
+        copied.count += count?;
     }
-    Ok(count)
+    Ok(copied)
 }
 
-/// Copies rows that follow one shape.
-async fn copy_version(
+/// Copies rows that follow one shape. Columns that are hidden stay NULL.
+async fn copy_version<'r>(
     client: &Client,
-    material: &Material,
-    target: &Target,
+    by_number: bool,
+    (target, hidden): (&Target, &[&TargetColumn]),
     shape: &RelationInfo,
-    rows: impl Iterator<Item = &str>,
+    rows: impl Iterator<Item = &'r str>,
 ) -> Result<u64> {
-    let by_number = material.schema.flavour == SchemaFlavour::BinaryUpgrade;
     let place = |column: &TargetColumn| {
         shape.columns.iter().position(|one| {
             if by_number { one.attribute_number == column.attribute_number } else { one.name == column.name }
@@ -118,6 +149,8 @@ async fn copy_version(
         .filter(|column| !column.generated)
         .filter_map(|column| place(column).map(|index| (column, index)))
         .collect();
+    let is_hidden = |column: &TargetColumn| hidden.iter().any(|one| one.attribute_number == column.attribute_number);
+    let nulls: Vec<bool> = kept.iter().map(|(column, _)| is_hidden(column)).collect();
     let names: Vec<String> = kept.iter().map(|(column, _)| quote_identifier(&column.name)).collect();
     let kept: Vec<usize> = kept.iter().map(|(_, index)| *index).collect();
     let refused =
@@ -127,7 +160,7 @@ async fn copy_version(
     let mut sink = std::pin::pin!(sink);
     let mut chunk = BytesMut::with_capacity(2 * CHUNK_BYTES);
     for row in rows {
-        append_row(&mut chunk, shape, row, &kept)?;
+        append_row(&mut chunk, shape, row, (&kept, &nulls))?;
         if chunk.len() >= CHUNK_BYTES {
             sink.send(chunk.split().freeze()).await.map_err(refused)?;
         }
@@ -137,21 +170,26 @@ async fn copy_version(
 }
 
 /// Appends the fields at `kept` of one row as a line of COPY text.
-fn append_row(chunk: &mut BytesMut, relation: &RelationInfo, row: &str, kept: &[usize]) -> Result<()> {
+fn append_row(
+    chunk: &mut BytesMut,
+    relation: &RelationInfo,
+    row: &str,
+    (kept, nulls): (&[usize], &[bool]),
+) -> Result<()> {
     let mismatch = |problem: String| ReplayError::Mismatch { relation: relation.display_name(), problem };
     let fields: Vec<&str> = copy_text::raw_fields(row).collect();
     if fields.len() != relation.columns.len() {
         let (found, expected) = (fields.len(), relation.columns.len());
         return Err(mismatch(format!("a row has {found} fields where the table has {expected} columns")));
     }
-    for (place, &index) in kept.iter().enumerate() {
+    for (place, (&index, &null)) in kept.iter().zip(nulls).enumerate() {
         if copy_text::is_unchanged(fields[index]) {
             return Err(mismatch(format!("the value of column \"{}\" was never seen", relation.columns[index].name)));
         }
         if place > 0 {
             chunk.extend_from_slice(b"\t");
         }
-        chunk.extend_from_slice(fields[index].as_bytes());
+        chunk.extend_from_slice(if null { b"\\N" } else { fields[index].as_bytes() });
     }
     chunk.extend_from_slice(b"\n");
     Ok(())
@@ -189,6 +227,10 @@ async fn set_sequences(client: &Client, material: &Material) -> Result<()> {
     for relation in &material.relations {
         for column in &relation.columns {
             let Some(sequence) = &column.sequence else { continue };
+            // What stands in a redacted column was never drawn from it.
+            if relation.redacted.contains(&column.attribute_number) {
+                continue;
+            }
             let (name, table) = (quote_literal(sequence), table_name(relation));
             let column = quote_identifier(&column.name);
             let sql = format!(

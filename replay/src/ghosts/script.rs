@@ -244,6 +244,7 @@ mod tests {
             sequence: None,
         };
         RelationInfo {
+            redacted: Vec::new(),
             source: SourceId(0),
             oid: Oid(1),
             version: 1,

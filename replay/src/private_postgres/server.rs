@@ -94,6 +94,12 @@ impl PrivatePostgres {
         Ok(done)
     }
 
+    /// Stops the server at once, as `pg_ctl stop -m immediate` does, and starts it again.
+    pub fn restart_at_once(&mut self) -> Result<()> {
+        self.end(Signal::SIGQUIT);
+        self.launch()
+    }
+
     /// Kills the server as a crash of the machine would, as far as a process can tell, and starts it again.
     pub fn crash(&mut self) -> Result<()> {
         self.end(Signal::SIGKILL);
