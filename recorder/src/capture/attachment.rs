@@ -67,8 +67,14 @@ pub(super) async fn first(
     let began = Timestamp::now();
     let slot = find_slot(shared, &client).await?;
     server::check(&client, facts, matches!(slot, Some(Found::Usable { .. }))).await?;
-    for name in publication::others(&client, &shared.names).await? {
-        tracing::info!("publication \"{name}\" belongs to another recorder, or to one that died; drop it if so");
+    let (dropped, left) = publication::drop_dead(&client, &shared.names).await?;
+    for name in dropped {
+        tracing::info!("publication \"{name}\" of a recorder that was killed is dropped");
+    }
+    for name in left {
+        tracing::warn!(
+            "publication \"{name}\" of a recorder that was killed could not be dropped: `DROP PUBLICATION {name}`"
+        );
     }
     publish(shared, &client, membership).await?;
     if slot == Some(Found::Invalidated) {
@@ -164,6 +170,7 @@ async fn publish(
     client: &Client,
     membership: &mut Membership,
 ) -> Result<(Publications, Vec<Oid>), CaptureError> {
+    publication::claim(client, &shared.names).await;
     let found = publication::exist(client, &shared.names).await?;
     if found {
         membership.adopt(client).await?;

@@ -24,6 +24,20 @@ const LOCK_ATTEMPTS: u32 = 5;
 /// Pause between lock attempts.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
+/// First key of the advisory lock that a recorder holds as long as it lives; the second is the number in its names.
+const LOCK_CLASS: i32 = 0x7478_7261;
+
+/// As SQL over a publication `p`: whether its recorder is there. It holds its lock, or has a slot; when it has lost both with its
+/// connections, it makes its publications anew once it comes back. A durable slot keeps its publications, used or not.
+pub(super) const IN_USE: &str = "CASE WHEN p.pubname ~ '^txray_[0-9a-f]{8}_(full|ins)$' THEN
+    EXISTS (SELECT FROM pg_replication_slots s WHERE starts_with(s.slot_name::text, substr(p.pubname, 1, 14)))
+    OR EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+               WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND d.datname = current_database()
+                 AND l.classid::int8 = 1954050657
+                 AND l.objid::int8 = ('x' || lpad(substr(p.pubname, 7, 8), 16, '0'))::bit(64)::int8)
+    ELSE EXISTS (SELECT FROM pg_replication_slots s
+                 WHERE s.slot_name = regexp_replace(p.pubname, '_(full|ins)$', '') AND s.active) END";
+
 /// Names of one recorder's publications and slot.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
@@ -63,6 +77,12 @@ impl Names {
     pub(super) fn another_slot(&self) -> Self {
         let token = RandomState::new().build_hasher().finish() as u32;
         Names { base: self.base.clone(), slot: format!("{}_{token:08x}", self.base) }
+    }
+
+    /// The number in these names, where they are not a durable slot's.
+    fn number(&self) -> Option<i32> {
+        let digits = self.base.strip_prefix(PREFIX).filter(|digits| digits.len() == 8)?;
+        u32::from_str_radix(digits, 16).ok().map(u32::cast_signed)
     }
 
     fn of(&self, tracking: Tracking) -> Option<String> {
@@ -230,15 +250,34 @@ fn is_transient(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-/// Publications that other recorders, perhaps dead ones, left behind.
-pub(super) async fn others(client: &Client, names: &Names) -> Result<Vec<String>, CaptureError> {
-    let rows = client
-        .query(
-            "SELECT pubname::text FROM pg_publication WHERE pubname ~ '^txray_[0-9a-f]{8}_(full|ins)$'
-             AND pubname <> ALL ($1) ORDER BY pubname",
-            &[&vec![names.full(), names.inserts()]],
-        )
-        .await
-        .map_err(|source| CaptureError::Query { attempt: "look for other recorders' publications", source })?;
-    Ok(rows.iter().filter_map(|row| row.try_get(0).ok()).collect())
+/// Says by a lock that the recorder of these names lives; it lasts as long as the connection.
+pub(super) async fn claim(client: &Client, names: &Names) {
+    let Some(number) = names.number() else { return };
+    // An old connection of ours that the server has not missed yet may hold it still: it says the same.
+    if let Err(error) = client.execute("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK_CLASS, &number]).await {
+        tracing::debug!(code = ?error.code(), "no lock tells other recorders that this one lives");
+    }
+}
+
+/// Drops the publications of recorders that were killed: those that are named like a recorder's own while nothing of it is
+/// there. Gives their names, and those that could not be dropped.
+pub(super) async fn drop_dead(client: &Client, names: &Names) -> Result<(Vec<String>, Vec<String>), CaptureError> {
+    let sql = format!(
+        "SELECT p.pubname::text FROM pg_publication p WHERE p.pubname ~ '^txray_[0-9a-f]{{8}}_(full|ins)$'
+         AND p.pubname <> ALL ($1) AND NOT {IN_USE} ORDER BY p.pubname"
+    );
+    let found = client.query(&sql, &[&vec![names.full(), names.inserts()]]).await;
+    let found =
+        found.map_err(|source| CaptureError::Query { attempt: "look for dead recorders' publications", source })?;
+    let (mut dropped, mut left) = (Vec::new(), Vec::new());
+    for name in found.iter().filter_map(|row| row.try_get::<_, String>(0).ok()) {
+        match client.batch_execute(&format!("DROP PUBLICATION IF EXISTS {name}")).await {
+            Ok(()) => dropped.push(name),
+            Err(error) => {
+                tracing::debug!(code = ?error.code(), "a dead recorder's publication is left");
+                left.push(name);
+            }
+        }
+    }
+    Ok((dropped, left))
 }

@@ -3,6 +3,7 @@
 
 pub mod authority;
 mod client_hello;
+pub(crate) mod leftovers;
 pub mod roots;
 pub mod trust;
 mod upstream;

@@ -12,7 +12,7 @@ use crate::error::RecorderError;
 use crate::http::HostPatterns;
 use crate::http::egress::{EgressTls, StartedApplication, TrustingClients};
 use crate::http::tls::roots::read_certificates;
-use crate::http::tls::{LocalAuthority, RootsError, ServerRoots, TrustFiles};
+use crate::http::tls::{LocalAuthority, RootsError, ServerRoots, TrustFiles, leftovers};
 
 /// What to do with encrypted outbound calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -123,6 +123,7 @@ fn trust(options: &EgressTlsOptions, verifies: bool) -> Result<(EgressTrust, Egr
     if verifies && !roots.has_system_roots() {
         return Err(RecorderError::NoRoots);
     }
+    leftovers::dead(&std::env::temp_dir()).into_iter().for_each(leftovers::Dead::remove);
     let files = TrustFiles::write(&authority, &roots, |name| std::env::var_os(name))
         .map_err(|source| RecorderError::TrustFiles { source })?;
     let application = StartedApplication::reading(&files);

@@ -32,7 +32,7 @@ pub(super) struct Facts {
     pub(super) open_transactions: Vec<OpenTransaction>,
     pub(super) prepared_transactions: Vec<PreparedTransaction>,
     /// Publications that are named like the recorder's.
-    pub(super) publications: Vec<String>,
+    pub(super) publications: Vec<Publication>,
     pub(super) slots: Vec<Slot>,
     pub(super) connection: Connection,
     pub(super) here: Here,
@@ -92,6 +92,14 @@ pub(super) struct PreparedTransaction {
     pub(super) name: String,
     pub(super) database: String,
     pub(super) age: Duration,
+}
+
+/// A publication that is named like the recorder's.
+#[derive(Debug, Clone)]
+pub(super) struct Publication {
+    pub(super) name: String,
+    /// Whether its recorder is there, or is to come back to its slot.
+    pub(super) in_use: bool,
 }
 
 /// A replication slot that is named like the recorder's.
@@ -160,4 +168,6 @@ pub(super) struct Here {
     pub(super) directory: PathBuf,
     /// What is free there, in bytes.
     pub(super) free_bytes: Option<u64>,
+    /// Directories of recorders that were killed.
+    pub(super) left_over: Vec<PathBuf>,
 }

@@ -9,12 +9,15 @@ use txray_store::ids::Oid;
 use txray_store::time::Timestamp;
 
 use super::super::error::CaptureError;
-use super::super::{catalogue, schema_dump, server};
+use super::super::{catalogue, publication, schema_dump, server};
 use super::Examination;
-use super::facts::{Connection, Facts, Here, OpenTransaction, PreparedTransaction, Role, Seen, Settings, Slot, Table};
+use super::facts::{
+    Connection, Facts, Here, OpenTransaction, PreparedTransaction, Publication, Role, Seen, Settings, Slot, Table,
+};
 use super::pooler::{self, Sight};
 use super::probe;
 use crate::error::RecorderError;
+use crate::http::tls::leftovers;
 
 /// What every look happens in. A table that is locked delays nothing: only catalogue tables are read.
 const BEGIN: &str =
@@ -67,8 +70,6 @@ ORDER BY xact_start LIMIT 20";
 const PREPARED_TRANSACTIONS: &str = "
 SELECT gid, database, extract(epoch FROM clock_timestamp() - prepared) FROM pg_prepared_xacts ORDER BY prepared LIMIT 20";
 
-const PUBLICATIONS: &str = "SELECT pubname FROM pg_publication WHERE pubname ~ '^txray_' ORDER BY pubname";
-
 const SLOTS: &str = "
 SELECT slot_name, active,
        CASE WHEN NOT pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) END
@@ -117,7 +118,7 @@ async fn facts(client: &Client, examination: &Examination, sight: Sight) -> Resu
         partition_roots: number(&roots, 0),
         open_transactions: open_transactions(client).await?,
         prepared_transactions: prepared_transactions(client).await?,
-        publications: rows(client, PUBLICATIONS, "list publications").await?.iter().map(|row| text(row, 0)).collect(),
+        publications: publications(client).await?,
         slots: slots(client).await?,
         connection,
         here,
@@ -180,6 +181,16 @@ async fn prepared_transactions(client: &Client) -> Result<Vec<PreparedTransactio
     Ok(found.iter().map(transaction).collect())
 }
 
+async fn publications(client: &Client) -> Result<Vec<Publication>, CaptureError> {
+    let sql = format!(
+        "SELECT p.pubname, {} FROM pg_publication p WHERE p.pubname ~ '^txray_' ORDER BY p.pubname",
+        publication::IN_USE
+    );
+    let found = rows(client, &sql, "list publications").await?;
+    let publication = |row: &SimpleQueryRow| Publication { name: text(row, 0), in_use: flag(row, 1) };
+    Ok(found.iter().map(publication).collect())
+}
+
 async fn slots(client: &Client) -> Result<Vec<Slot>, CaptureError> {
     let found = rows(client, SLOTS, "list replication slots").await?;
     let slot = |row: &SimpleQueryRow| Slot {
@@ -224,10 +235,16 @@ async fn clock(client: &Client) -> Result<(i64, u64), CaptureError> {
 
 async fn here(examination: &Examination, major: u32) -> Here {
     let (bin, directory) = (examination.pg_bin.clone(), examination.directory.clone());
-    let looking =
-        tokio::task::spawn_blocking(move || (schema_dump::find_pg_dump(bin.as_deref(), major), free_bytes(&directory)));
-    let (pg_dump, free_bytes) = looking.await.unwrap_or_default();
-    Here { pg_dump, directory: examination.directory.clone(), free_bytes }
+    let looking = tokio::task::spawn_blocking(move || {
+        (
+            schema_dump::find_pg_dump(bin.as_deref(), major),
+            free_bytes(&directory),
+            leftovers::dead(&std::env::temp_dir()),
+        )
+    });
+    let (pg_dump, free_bytes, left_over) = looking.await.unwrap_or_default();
+    let left_over = left_over.into_iter().map(|dead| dead.path().to_owned()).collect();
+    Here { pg_dump, directory: examination.directory.clone(), free_bytes, left_over }
 }
 
 /// What may be written to the file system of a directory, or of the nearest one above it that is there.

@@ -181,14 +181,24 @@ fn leftovers(facts: &Facts) -> Vec<Finding> {
         };
         findings.push(finding);
     }
-    for name in &facts.publications {
-        let found = format!("publication \"{name}\" is a recorder's");
-        let meaning =
-            "unless a recorder runs, it is left over: a table in it that loses its primary key refuses updates";
-        findings.push(
+    for publication in &facts.publications {
+        let name = &publication.name;
+        findings.push(if publication.in_use {
+            let found = format!("publication \"{name}\" is in use");
+            Finding::note("other recorders", found, "another recorder captures changes here at present")
+        } else {
+            let found = format!("publication \"{name}\" is left over");
+            let meaning = "a table in it that loses its primary key refuses updates; one that a killed recorder made for itself \
+                           is dropped by the next recording";
             Finding::note("leftovers", found, meaning)
-                .mended_by(format!("DROP PUBLICATION {};", quote_identifier(name))),
-        );
+                .mended_by(format!("DROP PUBLICATION {};", quote_identifier(name)))
+        });
+    }
+    for directory in &facts.here.left_over {
+        let found = format!("directory \"{}\" of a recorder that was killed is left over", directory.display());
+        let meaning =
+            "it holds certificates that nobody reads any more; the next recording of an application removes it";
+        findings.push(Finding::note("leftovers", found, meaning).mended_by(format!("rm -r '{}'", directory.display())));
     }
     if findings.is_empty() {
         findings.push(Finding::ok("leftovers", "no recorder left anything behind"));

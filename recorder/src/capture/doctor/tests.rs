@@ -50,7 +50,12 @@ fn fine() -> Facts {
         publications: Vec::new(),
         slots: Vec::new(),
         connection: Connection { tls_offered: Some(false), round_trip_us: 400, ..Connection::default() },
-        here: Here { pg_dump: Some("/usr/bin/pg_dump".into()), directory: ".".into(), free_bytes: Some(100 << 30) },
+        here: Here {
+            pg_dump: Some("/usr/bin/pg_dump".into()),
+            directory: ".".into(),
+            free_bytes: Some(100 << 30),
+            left_over: Vec::new(),
+        },
     }
 }
 
@@ -98,7 +103,15 @@ fn a_server_as_it_should_be_has_no_complaints() {
 fn problems_come_first() {
     let mut facts = fine();
     facts.here.pg_dump = None;
-    facts.publications = vec!["txray_0_full".to_owned()];
+    facts.publications = vec![
+        Publication { name: "txray_0_full".to_owned(), in_use: false },
+        Publication { name: "txray_1_full".to_owned(), in_use: true },
+    ];
+    facts.here.left_over = vec!["/tmp/txray-trust-x".into()];
+    let commands: Vec<_> = findings(&facts).into_iter().filter_map(|finding| finding.command).collect();
+    assert!(commands.iter().any(|command| command == "DROP PUBLICATION \"txray_0_full\";"), "{commands:?}");
+    assert!(commands.iter().any(|command| command == "rm -r '/tmp/txray-trust-x'"), "{commands:?}");
+    assert!(!commands.iter().any(|command| command.contains("txray_1_full")), "a live one's: {commands:?}");
     let levels: Vec<Level> = findings(&facts).iter().map(|finding| finding.level).collect();
     assert_eq!(levels[..2], [Level::Problem, Level::Note]);
     assert!(levels.is_sorted_by(|one, next| one >= next), "{levels:?}");
@@ -273,7 +286,7 @@ fn leftovers_of_recorders_are_named() {
     assert!(found[0].found.contains("3.0 GB"), "{found:?}");
     check(|facts| facts.slots.push(slot(true)), Level::Note, "other recorders", None);
     check(
-        |facts| facts.publications.push("txray_0a1b2c3d_full".to_owned()),
+        |facts| facts.publications.push(Publication { name: "txray_0a1b2c3d_full".to_owned(), in_use: false }),
         Level::Note,
         "leftovers",
         Some("DROP PUBLICATION \"txray_0a1b2c3d_full\";"),

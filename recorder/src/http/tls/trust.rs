@@ -13,6 +13,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tempfile::TempDir;
 
 use super::authority::LocalAuthority;
+use super::leftovers;
 use super::roots::ServerRoots;
 
 /// Variables whose file takes the place of the system's roots.
@@ -26,6 +27,8 @@ const ADDING: &str = "NODE_EXTRA_CA_CERTS";
 #[derive(Debug)]
 pub struct TrustFiles {
     _directory: TempDir,
+    /// Tells other recorders that the directory is in use.
+    _lock: fs::File,
     variables: Vec<(&'static str, PathBuf)>,
     opened: Arc<OpenedFiles>,
 }
@@ -74,7 +77,8 @@ impl TrustFiles {
         roots: &ServerRoots,
         environment: impl Fn(&str) -> Option<OsString>,
     ) -> io::Result<TrustFiles> {
-        let directory = tempfile::Builder::new().prefix("txray-trust-").tempdir()?;
+        let directory = tempfile::Builder::new().prefix(leftovers::PREFIX).tempdir()?;
+        let lock = leftovers::claim(directory.path())?;
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
         let mut variables = Vec::new();
         for name in REPLACING.into_iter().chain([ADDING]) {
@@ -94,7 +98,7 @@ impl TrustFiles {
             variables.push((name, path));
         }
         let opened = Arc::new(OpenedFiles::watch(variables.iter().map(|(_, path)| path))?);
-        Ok(TrustFiles { _directory: directory, variables, opened })
+        Ok(TrustFiles { _directory: directory, _lock: lock, variables, opened })
     }
 
     /// Tells whether somebody has read them.
