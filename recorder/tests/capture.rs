@@ -10,10 +10,14 @@ mod fold;
 mod harness;
 #[path = "capture/kinds.rs"]
 mod kinds;
+#[path = "capture/leftovers.rs"]
+mod leftovers;
 #[path = "capture/proxied.rs"]
 mod proxied;
 #[path = "capture/reconnect.rs"]
 mod reconnect;
+#[path = "support/relay.rs"]
+mod relay;
 #[path = "capture/restore.rs"]
 mod restore;
 #[path = "capture/safety.rs"]

@@ -24,7 +24,7 @@ const ROTATE_SIZE: &str = "2MiB";
 const DISK_MB: u32 = 1024;
 /// The load: short transactions that write and read, with results large enough that a refusing disk soon matters.
 const SCRIPT: &str = "\
-\\set aid random(1, 100000)
+\\set aid random(1, 10000)
 \\set delta random(-5000, 5000)
 BEGIN;
 UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;
@@ -72,7 +72,7 @@ pub struct FaultReport {
 
 /// Runs every case. Fails where the application saw an error or the trace does not say what is missing.
 pub fn run_cases(options: FaultOptions) -> anyhow::Result<FaultReport> {
-    let server = LoadServer::start(1)?;
+    let server = LoadServer::start_small()?;
     let mut script = tempfile::NamedTempFile::new()?;
     script.write_all(SCRIPT.as_bytes())?;
     let script = script.path().to_str().context("UTF-8")?;

@@ -9,7 +9,8 @@ use tokio_postgres::Config;
 use txray_store::event::Event;
 use txray_store::time::Timestamp;
 
-use super::harness::{Server, connect, rows_now};
+use super::harness::{Server, connect, gaps, rows_now};
+use super::relay::Relay;
 use super::traced::{Finished, Sample, Traced, number, sample};
 
 const TABLES: &str = "
@@ -210,4 +211,82 @@ async fn a_server_that_stays_away_leaves_a_gap_that_lasts() {
     let gap = gap.expect("a gap");
     assert_eq!(gap.until, None);
     assert!(gap.from >= Timestamp(began.0 - 120_000_000), "{gap:?}");
+}
+
+/// Where the server is for what goes through a relay.
+fn through(server: &Server, relay: &Relay) -> Config {
+    let mut config = Config::new();
+    config.host("127.0.0.1").port(relay.port()).user("postgres").dbname("postgres");
+    assert_ne!(server.port(), relay.port());
+    config
+}
+
+/// A capture whose network does something for a while: its application reaches the server directly, and never stops.
+async fn cut_off(settings: &[(String, String)], cut: impl AsyncFnOnce(&Relay, &Traced)) -> Finished {
+    let server = Server::listening(settings);
+    server.run(TABLES).await;
+    let relay = Relay::to(server.port()).await.expect("a relay");
+    let mut config = server.capture_config();
+    config.url = through(&server, &relay).into();
+    config.limits.silence = Duration::from_secs(2);
+    let traced = Traced::complete_with(config).await;
+    let load = Load::start(&server.config());
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    samples(&server.config(), &load, &mut before).await;
+    load.go_on(600).await;
+    let began = Timestamp::now();
+    cut(&relay, &traced).await;
+    load.go_on(60).await;
+    let ended = Timestamp::now();
+    relay.passes();
+    traced.wait_for_base_copies(2).await;
+    samples(&server.config(), &load, &mut after).await;
+    load.stop().await;
+    let finished = traced.finish().await;
+    check(&finished, &server, &before, &after, (began, ended)).await;
+    // The server lived on, and there is one of it.
+    assert_eq!(number(&finished.reader, "SELECT count(*) FROM sources"), 1);
+    finished
+}
+
+fn logical() -> Vec<(String, String)> {
+    vec![("wal_level".to_owned(), "logical".to_owned())]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_resets_connections_is_come_back_from() {
+    cut_off(&logical(), async |relay, traced| {
+        relay.is_cut();
+        traced.wait_for("an interruption", |_| !traced.capture.is_streaming()).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_says_nothing_more_is_given_up_and_come_back_from() {
+    let finished = cut_off(&logical(), async |relay, traced| {
+        relay.falls_silent();
+        traced.wait_for("an interruption", |_| !traced.capture.is_streaming()).await;
+    })
+    .await;
+    let [gap] = &finished.gaps("capture off")[..] else { panic!("one gap") };
+    assert!(gap.reason.contains("has not answered for 2 s"), "{}", gap.reason);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_is_silent_at_the_end_holds_nobody_up() {
+    let server = Server::listening(&logical());
+    server.run("CREATE TABLE t (a int PRIMARY KEY)").await;
+    let relay = Relay::to(server.port()).await.expect("a relay");
+    let mut config = server.capture_config();
+    config.url = through(&server, &relay).into();
+    let mut running = server.capture_with(config).await;
+    running.capture.wait_base_complete().await;
+    server.run("INSERT INTO t VALUES (1)").await;
+    running.wait_for("the change", |event| matches!(event, Event::RowChanges(_))).await;
+    relay.falls_silent();
+    // Ends within the harness's deadlines, or the test's runner ends it.
+    let events = running.stop().await;
+    let last = gaps(&events).into_iter().find(|gap| gap.reason.contains("the last changes may be missing"));
+    assert!(last.is_some_and(|gap| gap.until.is_none()), "{:?}", gaps(&events));
 }

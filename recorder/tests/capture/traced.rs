@@ -60,7 +60,11 @@ impl Traced {
 
     /// A capture whose base copy is complete.
     pub(crate) async fn complete(server: &Server) -> Traced {
-        let traced = Self::start(server.capture_config()).await;
+        Self::complete_with(server.capture_config()).await
+    }
+
+    pub(crate) async fn complete_with(config: CaptureConfig) -> Traced {
+        let traced = Self::start(config).await;
         assert_eq!(traced.capture.wait_base_complete().await, BaseState::Complete, "{:?}", traced.gaps());
         traced
     }

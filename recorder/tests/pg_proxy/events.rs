@@ -233,3 +233,46 @@ async fn clients_that_vanish_leave_statements_without_outcome() {
     assert_eq!(statement.error.as_ref().map(|error| error.sqlstate.as_str()), Some("57P01"));
     assert_eq!(recorded.transaction_of(&statement).outcome, TransactionOutcome::Unknown);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_names_its_request_is_known_as_long_as_the_server_knows_it() {
+    let server = Server::start();
+    let proxy = server.proxy(Mode::Inject).await;
+    let client = proxy.client().await;
+    let name = |digit: u8| format!("00-{}-b7ad6b7169203331-01", digit.to_string().repeat(32));
+    let set = |digit| format!("set txray.traceparent = '{}'", name(digit));
+    let shown = "select coalesce(current_setting('txray.traceparent', true), '')";
+    let mut told = Vec::new();
+    let local = format!("set local txray.traceparent = '{}'", name(4));
+    let steps = [
+        set(1).as_str(),
+        "begin",
+        &set(2),
+        "rollback",
+        "begin",
+        &set(3),
+        "savepoint a",
+        &local,
+        "rollback to a",
+        "commit",
+        "begin",
+        &local,
+        "commit",
+        "reset txray.traceparent",
+        &set(5),
+        "discard all",
+    ]
+    .map(str::to_owned);
+    for (number, step) in steps.iter().enumerate() {
+        client.batch_execute(step).await.expect("valid");
+        let sql = format!("{shown} /* {number} */");
+        let row = client.query_one(&sql, &[]).await.expect("a row");
+        told.push((sql, row.get::<_, String>(0)));
+    }
+    drop(client);
+    let recorded = proxy.finish().await;
+    for (sql, told) in told {
+        let declared = recorded.statement(&sql).declared.as_ref().map(|declared| declared.traceparent.clone());
+        assert_eq!(declared.unwrap_or_default(), told, "{sql}");
+    }
+}

@@ -280,6 +280,46 @@ fn discards() -> Vec<Step> {
     ]
 }
 
+/// The setting by which a client names its request, which is the server's own: shown, reset and rolled back like any other.
+fn named_requests() -> Vec<Step> {
+    let named = |digit: u8| format!("00-{}-b7ad6b7169203331-01", digit.to_string().repeat(32));
+    let set = |digit| simple(&format!("set txray.traceparent = '{}'", named(digit)));
+    let show = || simple("show txray.traceparent");
+    vec![
+        show(),
+        set(1),
+        show(),
+        simple("begin"),
+        set(2),
+        show(),
+        simple("savepoint a"),
+        simple(&format!("set local txray.traceparent = '{}'", named(3))),
+        simple("rollback to a"),
+        show(),
+        simple("select 1/0"),
+        set(4),
+        simple("rollback"),
+        show(),
+        (
+            vec![
+                parse("", &format!("set txray.traceparent = '{}'", named(5))),
+                bind("", "", &[]),
+                execute("", 0),
+                sync(),
+                query("show txray.traceparent"),
+            ],
+            2,
+        ),
+        simple("select current_setting('txray.traceparent', true)"),
+        simple("reset txray.traceparent"),
+        show(),
+        set(6),
+        simple("discard all"),
+        show(),
+        simple("set txray.traceparent = ''; set \"txray\".\"traceparent\" to 'anything'; show txray.traceparent"),
+    ]
+}
+
 /// Calls by the fast path, and COPY in every direction and state.
 fn calls_and_copies() -> Vec<Step> {
     let two = 2_i32.to_be_bytes();
@@ -376,6 +416,13 @@ async fn extended_queries_and_pipelines_get_the_same_answers() {
     for server in servers(&[]) {
         compare(&server, 0, &extended_queries()).await;
         compare(&server, 0, &discards()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_setting_that_names_requests_gets_the_same_answers() {
+    for server in servers(&[]) {
+        compare(&server, 0, &named_requests()).await;
     }
 }
 
