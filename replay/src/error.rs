@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use txray_store::error::StoreError;
+use txray_store::query::QueryError;
+
 use crate::private_postgres::PrivatePostgresError;
 
 /// Whose matter an error is; the command line turns it into an exit code.
@@ -29,7 +32,7 @@ pub enum ReplayError {
         /// What was read.
         what: &'static str,
         /// Why not.
-        source: txray_store::error::StoreError,
+        source: StoreError,
     },
     /// Something recorded is missing.
     #[error("the recording has no {what}")]
@@ -149,8 +152,10 @@ impl ReplayError {
     /// Whose matter it is.
     pub fn class(&self) -> ErrorClass {
         match self {
+            ReplayError::Trace { source: StoreError::Question(QueryError::BeforeCut { .. }), .. }
+            | ReplayError::Incomplete { .. }
+            | ReplayError::UnknownState { .. } => ErrorClass::Incomplete,
             ReplayError::Trace { .. } | ReplayError::Mismatch { .. } => ErrorClass::Damaged,
-            ReplayError::Incomplete { .. } | ReplayError::UnknownState { .. } => ErrorClass::Incomplete,
             ReplayError::Unknown { .. } | ReplayError::Usage { .. } => ErrorClass::Usage,
             ReplayError::PrivatePostgres(_)
             | ReplayError::Refused { .. }

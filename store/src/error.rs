@@ -108,6 +108,12 @@ pub enum StoreError {
         /// How it ended, and what it said.
         how: String,
     },
+    /// The process that should remove and merge segments did not.
+    #[error("segments could not be removed or merged: the process ended with {how}")]
+    MaintenanceFailed {
+        /// How it ended, and what it said.
+        how: String,
+    },
     /// Sealing was given up because the recorder was to end at once.
     #[error("log {number} was left unsealed: the recorder was to end at once")]
     SealingCut {
@@ -136,6 +142,10 @@ impl StoreError {
             StoreError::LogUnfinished { .. } => "stop the recorder first".into(),
             StoreError::SealerFailed { .. } | StoreError::SealingCut { .. } => {
                 "nothing is lost: the log is read as it is, and `txray seal` seals it later".into()
+            }
+            StoreError::MaintenanceFailed { .. } => {
+                "nothing is lost: it is tried after the next seal; `txray prune` removes later what is not to be kept"
+                    .into()
             }
             StoreError::NewerFormat { .. } => "update txray to the version that wrote the trace, or a later one".into(),
             StoreError::Damaged { .. } => {

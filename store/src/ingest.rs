@@ -83,4 +83,4 @@ pub fn ingest(events: impl IntoIterator<Item = Event>, scope: Scope) -> Tables {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

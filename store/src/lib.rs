@@ -21,6 +21,7 @@ pub mod position;
 pub mod query;
 pub mod reader;
 pub mod recording;
+pub mod retention;
 pub mod schema;
 pub mod seal;
 pub mod segment;

@@ -3,6 +3,8 @@
 //! Replacing the manifest is the commit of every change to a trace's sealed part: it is written beside the old one,
 //! synced, and renamed over it. Its generation grows with each replacement, so a reader can tell that it moved on.
 
+mod ledger;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -17,6 +19,8 @@ use crate::error::StoreError;
 use crate::ids::{Oid, ParseIdError, SourceId};
 use crate::schema::FORMAT_VERSION;
 use crate::time::Timestamp;
+
+pub use ledger::{Cut, CutReason, CutSource, Deed, Folded, Link, Replaced};
 
 /// A trace's random 128-bit name, written in hexadecimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -142,18 +146,37 @@ pub struct SegmentExtent {
     pub relations: Vec<ManifestRelation>,
 }
 
-/// A sealed segment.
+/// What a segment is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SegmentKind {
+    /// One log.
+    #[default]
+    Sealed,
+    /// Several segments of logs that follow each other.
+    Merged,
+    /// What remains of everything before a cut: the live rows, and what later segments need.
+    Image,
+}
+
+/// A segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentEntry {
-    /// Its number: that of the log it was made from.
+    /// Its number: that of the log it was made from, or of the last one.
     pub number: u64,
+    /// The first log that it stands for, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<u64>,
+    /// What it is made from.
+    #[serde(default)]
+    pub kind: SegmentKind,
     /// Its file, relative to the trace's directory.
     pub file: String,
     /// The file's length.
     pub bytes: u64,
     /// BLAKE3 of the file.
     pub blake3: Digest,
-    /// BLAKE3 of the previous segment's chain value and this file's digest: see [`chain`].
+    /// The ledger's value once this segment was made: see [`Link`].
     pub chain: Digest,
     /// What it is about.
     pub extent: SegmentExtent,
@@ -176,24 +199,25 @@ pub struct Manifest {
     pub generation: u64,
     /// What was recorded, as far as it is sealed.
     pub sources: Vec<ManifestSource>,
-    /// Sealed segments, by number.
+    /// Segments, by number.
     pub segments: Vec<SegmentEntry>,
+    /// Everything that was done to segments, in order: each one sealed, merged or removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ledger: Vec<Link>,
+    /// Links that are no longer listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folded: Option<Folded>,
+}
+
+impl SegmentEntry {
+    /// The first log that it stands for.
+    pub fn first(&self) -> u64 {
+        self.first.unwrap_or(self.number)
+    }
 }
 
 /// Name of the manifest within a trace.
 pub const MANIFEST_FILE: &str = "manifest.json";
-
-/// The chain value after a segment: BLAKE3 over the previous value and the digest of the segment's file. The first
-/// segment follows the trace's id, so that the segments of two traces cannot be exchanged.
-pub fn chain(trace: TraceId, previous: Option<&SegmentEntry>, file: &Digest) -> Digest {
-    let mut hasher = blake3::Hasher::new();
-    match previous {
-        Some(previous) => hasher.update(previous.chain.0.as_bytes()),
-        None => hasher.update(&trace.0),
-    };
-    hasher.update(file.0.as_bytes());
-    Digest(hasher.finalize())
-}
 
 impl Manifest {
     /// The manifest of a new trace.
@@ -206,6 +230,8 @@ impl Manifest {
             generation: 1,
             sources: Vec::new(),
             segments: Vec::new(),
+            ledger: Vec::new(),
+            folded: None,
         }
     }
 
@@ -243,18 +269,25 @@ impl Manifest {
         if format_version > FORMAT_VERSION {
             return Err(StoreError::NewerFormat { path: path.to_owned(), found: format_version });
         }
-        let manifest: Manifest = serde_json::from_slice(bytes).map_err(damaged)?;
-        let inside = |entry: &SegmentEntry| entry.file == crate::segment::file_name(entry.number);
+        let mut manifest: Manifest = serde_json::from_slice(bytes).map_err(damaged)?;
+        let inside = |entry: &SegmentEntry| {
+            entry.first() <= entry.number
+                && entry.file == crate::segment::file_name(entry.kind, entry.first(), entry.number)
+        };
         if !manifest.segments.iter().all(inside) {
             let what = "a segment's file name does not fit its number".to_owned();
             return Err(StoreError::Damaged { file: path.to_owned(), offset: None, what });
         }
+        manifest.complete_ledger();
         Ok(manifest)
     }
 
     /// Replaces the trace's manifest by this one, with the next generation.
     pub fn replace(&mut self, trace: &Path) -> Result<(), StoreError> {
         self.generation += 1;
+        // What this version adds, an older one would take for damage.
+        self.format_version = FORMAT_VERSION;
+        self.fold();
         self.write(trace)
     }
 
@@ -282,12 +315,7 @@ impl Manifest {
 
     /// Whether the log with that number is sealed.
     pub fn has_segment(&self, number: u64) -> bool {
-        self.segments.iter().any(|segment| segment.number == number)
-    }
-
-    /// The digest to keep elsewhere: it stands for every sealed segment.
-    pub fn head(&self) -> Option<Digest> {
-        self.segments.last().map(|segment| segment.chain)
+        self.segments.iter().any(|segment| (segment.first()..=segment.number).contains(&number))
     }
 }
 
@@ -300,14 +328,16 @@ pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
 mod tests {
     use super::*;
 
-    fn entry(number: u64, content: &[u8], previous: Option<&SegmentEntry>, trace: TraceId) -> SegmentEntry {
+    fn entry(number: u64, content: &[u8]) -> SegmentEntry {
         let digest = Digest(blake3::hash(content));
         SegmentEntry {
             number,
-            file: crate::segment::file_name(number),
+            first: None,
+            kind: SegmentKind::Sealed,
+            file: crate::segment::file_name(SegmentKind::Sealed, number, number),
             bytes: content.len() as u64,
             blake3: digest,
-            chain: chain(trace, previous, &digest),
+            chain: digest,
             extent: SegmentExtent::default(),
             tables: BTreeMap::from([("requests".to_owned(), 3)]),
         }
@@ -319,12 +349,17 @@ mod tests {
         let trace = TraceId([7; 16]);
         let mut manifest = Manifest::new(trace, Timestamp(5));
         manifest.write(directory.path()).expect("write");
-        let first = entry(1, b"one", None, trace);
-        manifest.segments = vec![first.clone(), entry(2, b"two", Some(&first), trace)];
+        let head = manifest.head();
+        manifest.append(entry(1, b"one"), Deed::Sealed);
+        manifest.append(entry(2, b"two"), Deed::Sealed);
         manifest.replace(directory.path()).expect("replace");
         assert_eq!(manifest.generation, 2);
         assert_eq!(Manifest::read(directory.path()).expect("read"), manifest);
-        assert_ne!(first.chain, entry(1, b"one", None, TraceId([8; 16])).chain);
+        let mut other = Manifest::new(TraceId([8; 16]), Timestamp(5));
+        other.append(entry(1, b"one"), Deed::Sealed);
+        assert_eq!(head, None);
+        assert_ne!(other.segments[0].chain, manifest.segments[0].chain);
+        assert_eq!(manifest.head(), Some(manifest.segments[1].chain));
     }
 
     #[test]
@@ -341,9 +376,7 @@ mod tests {
         check("{\"format_version\": 1}", "not a manifest");
         check("{\"format_version\": 99, \"shape\": \"unknown\"}", "format version 99");
         let mut manifest = Manifest::new(TraceId([7; 16]), Timestamp(5));
-        manifest
-            .segments
-            .push(SegmentEntry { file: "../../etc/passwd".into(), ..entry(1, b"", None, manifest.trace_id) });
+        manifest.segments.push(SegmentEntry { file: "../../etc/passwd".into(), ..entry(1, b"") });
         check(&serde_json::to_string(&manifest).expect("encodes"), "does not fit its number");
     }
 

@@ -418,6 +418,26 @@ pub struct RowHistory {
     pub reads: Vec<RowRead>,
     /// Gaps that may hide versions or reads.
     pub gaps: Vec<GapRow>,
+    /// Where the history begins, when retention removed what came before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins: Option<CutRow>,
+}
+
+/// Where a trace begins, when retention removed what came before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutRow {
+    /// What was recorded before this moment is gone.
+    pub at: Timestamp,
+    /// When it was removed.
+    pub made: Timestamp,
+    /// Why, in words.
+    pub reason: String,
+    /// The server whose states begin here; none where there are no states.
+    pub source: Option<SourceId>,
+    /// Its first state in commit order.
+    pub lsn: Option<Lsn>,
+    /// How many segments were removed then.
+    pub segments: u64,
 }
 
 /// A relation's description.

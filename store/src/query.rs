@@ -6,6 +6,7 @@
 mod behind;
 mod calls;
 mod changes;
+mod cut;
 mod decode;
 mod error;
 mod face;
@@ -36,7 +37,8 @@ pub use lineage::LineageFilter;
 pub(crate) use lineage::{each_access, lineage_range};
 pub use moments::ResolvedPosition;
 pub use nearest::Unrestorable;
-pub(crate) use relations::latest_relations;
+pub(crate) use relations::{Catalogue, latest_relations};
 pub use restore::CommitRange;
 pub(crate) use totals::{gaps_within, sources};
+pub(crate) use visible::{LivePlace, LiveRow, Makings, live_rows};
 pub use visible_set::VisibleSet;

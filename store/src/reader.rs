@@ -8,7 +8,7 @@
 //! writable. SQL from users therefore goes through [`Reader::sql`], which lets through single queries only; these cannot
 //! write anything anywhere.
 
-mod session;
+pub(crate) mod session;
 mod tail;
 
 use std::path::{Path, PathBuf};
@@ -59,9 +59,7 @@ impl Reader {
     /// Opens the trace in that directory.
     pub fn open(trace: &Path) -> Result<Reader, StoreError> {
         let trace = std::path::absolute(trace).map_err(StoreError::io("find", trace))?;
-        let tail = Tail::open(&trace)?;
-        let seen = tail.seen.clone();
-        let session = Session::open(&trace, tail)?;
+        let (session, seen) = open_session(&trace, Tail::open(&trace)?)?;
         let interrupt = InterruptHandle(Arc::new(Mutex::new(session.connection.interrupt_handle())));
         Ok(Reader { trace, session, seen, interrupt })
     }
@@ -80,11 +78,11 @@ impl Reader {
         }
         if seen.generation == self.seen.generation {
             self.session.replace_tail(tail)?;
+            self.seen = seen;
         } else {
-            self.session = Session::open(&self.trace, tail)?;
+            (self.session, self.seen) = open_session(&self.trace, tail)?;
             self.interrupt.point_at(&self.session.connection);
         }
-        self.seen = seen;
         Ok(true)
     }
 
@@ -107,6 +105,23 @@ impl Reader {
     pub fn is_live(&self) -> bool {
         self.seen.running
     }
+}
+
+/// How often opening starts over because segments were merged or removed meanwhile.
+const ATTEMPTS: usize = 20;
+
+/// Segments that are open stay readable when their files are removed; one that is removed before it is open makes this
+/// start over with the manifest that did it.
+fn open_session(trace: &Path, mut tail: Tail) -> Result<(Session, Seen), StoreError> {
+    for _ in 0..ATTEMPTS {
+        let seen = tail.seen.clone();
+        match Session::open(trace, tail) {
+            Ok(session) => return Ok((session, seen)),
+            Err(error) if Seen::now(trace)?.generation == seen.generation => return Err(error),
+            Err(_) => tail = Tail::open(trace)?,
+        }
+    }
+    Err(StoreError::Busy { path: trace.to_owned() })
 }
 
 #[cfg(test)]

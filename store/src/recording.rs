@@ -76,6 +76,7 @@ impl Recording {
         let sealing = Sealer {
             trace: trace.to_owned(),
             how: options.sealing.clone(),
+            retention: options.retention,
             counters: Arc::clone(&counters),
             control: Arc::new(SealerControl::default()),
         };

@@ -13,7 +13,7 @@ pub struct Table {
 }
 
 /// Version of the tables and of the log's events, kept in the manifest. A reader refuses a newer one.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Every table, each a view over all segments and the live tail when a trace is read.
 pub const TABLES: &[Table] = &[
@@ -106,6 +106,11 @@ pub const TABLES: &[Table] = &[
                   relation_id UINTEGER, count UBIGINT, reason VARCHAR",
     },
     Table { name: "annotations", columns: "target VARCHAR, name VARCHAR, text VARCHAR, noted_at TIMESTAMP" },
+    Table {
+        name: "cuts",
+        columns: "cut_at TIMESTAMP, made_at TIMESTAMP, reason VARCHAR, source USMALLINT, lsn UBIGINT, snapshot VARCHAR, \
+                  removed_segments UBIGINT, removed_bytes UBIGINT",
+    },
     Table { name: "recorder_stops", columns: "stopped_at TIMESTAMP, dropped_events UBIGINT" },
 ];
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::error::StoreError;
 use crate::ingest::ingest;
 use crate::log::{LOG_DIRECTORY, TornReason, log_number, log_path};
-use crate::manifest::{Digest, Manifest, SegmentEntry, chain, sync_directory};
+use crate::manifest::{Deed, Digest, Manifest, SegmentEntry, SegmentKind, sync_directory};
 use crate::segment::{self, SEGMENT_DIRECTORY, SegmentIdentity};
 use crate::trace::{LogFacts, LogPlace, RecorderLock, RepairedLog, SealerLock};
 
@@ -87,6 +87,10 @@ impl<'a> Seal<'a> {
         Ok(Seal { trace, manifest: Manifest::read(trace)?, number, place })
     }
 
+    fn file(&self) -> String {
+        segment::file_name(SegmentKind::Sealed, self.number, self.number)
+    }
+
     /// Whether a segment was made.
     fn run(mut self) -> Result<bool, StoreError> {
         if self.manifest.has_segment(self.number) {
@@ -106,7 +110,7 @@ impl<'a> Seal<'a> {
         let tables = ingest(log.by_ref(), self.place.scope());
         // A log that could not be read to its end must not be replaced by a segment of its beginning.
         let (end, facts) = log.finish()?;
-        let temporary = segment::temporary_path(self.trace, self.number);
+        let temporary = segment::temporary_path(self.trace, &self.file());
         let identity = SegmentIdentity { trace_id: self.manifest.trace_id, number: self.number };
         let tables = segment::build(&temporary, identity, tables)?;
         let (bytes, digest) = segment::digest(&temporary)?;
@@ -115,23 +119,24 @@ impl<'a> Seal<'a> {
     }
 
     fn publish(&self, built: &Built) -> Result<(), StoreError> {
-        let path = self.trace.join(segment::file_name(self.number));
+        let path = self.trace.join(self.file());
         fs::rename(&built.temporary, &path).map_err(StoreError::io("name the segment", &path))?;
         sync_directory(&self.trace.join(SEGMENT_DIRECTORY))
     }
 
     fn commit(&mut self, built: Built) -> Result<(), StoreError> {
-        let previous = self.manifest.segments.last();
         let entry = SegmentEntry {
             number: self.number,
-            file: segment::file_name(self.number),
+            first: None,
+            kind: SegmentKind::Sealed,
+            file: self.file(),
             bytes: built.bytes,
             blake3: built.digest,
-            chain: chain(self.manifest.trace_id, previous, &built.digest),
+            chain: built.digest,
             extent: built.facts.extent,
             tables: built.tables,
         };
-        self.manifest.segments.push(entry);
+        self.manifest.append(entry, Deed::Sealed);
         for source in built.facts.sources {
             if !self.manifest.sources.contains(&source) {
                 self.manifest.sources.push(source);

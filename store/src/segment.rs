@@ -12,7 +12,7 @@ use duckdb::{Config, Connection};
 
 use crate::error::StoreError;
 use crate::ingest::Tables;
-use crate::manifest::{Digest, TraceId};
+use crate::manifest::{Digest, SegmentKind, TraceId};
 use crate::schema::{FORMAT_VERSION, TABLES, Table};
 
 /// Directory of segments within a trace.
@@ -24,14 +24,29 @@ const ORDERS: &[(&str, &str)] = &[
     ("row_reads", "source, relation_id, key_hash, read_at"),
 ];
 
-/// A segment's file, relative to its trace.
-pub fn file_name(number: u64) -> String {
-    format!("{SEGMENT_DIRECTORY}/{number:06}.duckdb")
+/// The file of a segment that stands for the logs from `first` to `last`, relative to its trace. No two segments of a trace
+/// ever have the same: merging takes more logs in, and an image ends at a later one.
+pub fn file_name(kind: SegmentKind, first: u64, last: u64) -> String {
+    match kind {
+        SegmentKind::Sealed => format!("{SEGMENT_DIRECTORY}/{last:06}.duckdb"),
+        SegmentKind::Merged => format!("{SEGMENT_DIRECTORY}/{first:06}-{last:06}.duckdb"),
+        SegmentKind::Image => format!("{SEGMENT_DIRECTORY}/{last:06}-image.duckdb"),
+    }
+}
+
+/// What a file in the directory of segments is by its name: its kind and its last log; none for other files.
+pub(crate) fn parse_file_name(name: &str) -> Option<(SegmentKind, u64)> {
+    let stem = name.strip_suffix(".duckdb")?;
+    match stem.split_once('-') {
+        None => Some((SegmentKind::Sealed, stem.parse().ok()?)),
+        Some((last, "image")) => Some((SegmentKind::Image, last.parse().ok()?)),
+        Some((first, last)) => first.parse::<u64>().ok().and_then(|_| Some((SegmentKind::Merged, last.parse().ok()?))),
+    }
 }
 
 /// Where a segment is built before it gets its name.
-pub(crate) fn temporary_path(trace: &Path, number: u64) -> PathBuf {
-    trace.join(format!("{}.tmp", file_name(number)))
+pub(crate) fn temporary_path(trace: &Path, file: &str) -> PathBuf {
+    trace.join(format!("{file}.tmp"))
 }
 
 /// Which segment of which trace.
@@ -128,7 +143,7 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-fn wal_of(path: &Path) -> PathBuf {
+pub(crate) fn wal_of(path: &Path) -> PathBuf {
     let mut wal = path.as_os_str().to_owned();
     wal.push(".wal");
     PathBuf::from(wal)

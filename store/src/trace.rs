@@ -40,9 +40,15 @@ impl Trace {
     /// Opens a trace: checks that it is one, that this version can read it and that its segments are there. Does not read
     /// the segments: see [`verify`].
     pub fn open(path: &Path) -> Result<Trace, StoreError> {
-        let manifest = Manifest::read(path)?;
-        for segment in &manifest.segments {
-            check_file(&path.join(&segment.file), segment.bytes)?;
+        let mut manifest = Manifest::read(path)?;
+        while let Err(error) = manifest.segments.iter().try_for_each(|one| check_file(&path.join(&one.file), one.bytes))
+        {
+            // It may have been merged or removed since the manifest was read.
+            let now = Manifest::read(path)?;
+            if now.generation == manifest.generation {
+                return Err(error);
+            }
+            manifest = now;
         }
         Ok(Trace { path: path.to_owned(), manifest, recorder: recorder_state(path)? })
     }

@@ -10,6 +10,7 @@ mod failure;
 mod list;
 mod locate;
 mod maintain;
+mod prune;
 mod quantity;
 mod record;
 mod redact;
@@ -75,6 +76,7 @@ fn run(layered: Layered) -> anyhow::Result<Outcome> {
         Command::Checkout(options) => replay::checkout(&options, &mut out)?,
         Command::Replay(options) => replay::run(options, &mut out)?,
         Command::Seal(options) => maintain::seal(&options, &mut out)?,
+        Command::Prune(options) => prune::run(&options, &mut out)?,
         Command::Verify(options) => maintain::verify(&options, &mut out)?,
         Command::Ca(options) => ca::run(&options, &mut out)?,
         Command::Demo(options) => demo::run(&options, &mut out)?,

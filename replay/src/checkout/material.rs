@@ -42,6 +42,7 @@ impl Material {
             });
         }
         if reading("the base copy", reader.base_of(source, visible, at))?.is_none() {
+            reading("the base copy", reader.check_cut("the state", at))?;
             let around = reading("its gaps", reader.unrestorable(source, at))?;
             return Err(ReplayError::UnknownState { reason: around.reason(), hint: around.hint() });
         }

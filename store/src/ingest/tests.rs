@@ -6,4 +6,4 @@ mod identities;
 mod origins;
 mod rows;
 mod speed;
-mod story;
+pub(crate) mod story;

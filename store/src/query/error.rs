@@ -1,5 +1,7 @@
 //! What can go wrong when a trace is asked something.
 
+use crate::time::Timestamp;
+
 /// A question that could not be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
@@ -81,6 +83,20 @@ pub enum QueryError {
         /// What there is, such as `the trace has requests 1 to 2310`.
         exists: String,
     },
+    /// A position in what retention removed.
+    #[error(
+        "{wanted} lies before {cut_at}, where the trace begins: what came before was removed at {made_at}, because {reason}"
+    )]
+    BeforeCut {
+        /// What was asked for, such as `request 17`.
+        wanted: String,
+        /// Where the trace begins.
+        cut_at: Timestamp,
+        /// When the rest was removed.
+        made_at: Timestamp,
+        /// Why.
+        reason: String,
+    },
     /// A position that fits several things.
     #[error("{wanted} fits several requests")]
     AmbiguousPosition {
@@ -110,6 +126,9 @@ impl QueryError {
                 Some("begin with SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN".to_owned())
             }
             QueryError::OneStatement { .. } => Some("run several statements one after the other".to_owned()),
+            QueryError::BeforeCut { .. } => {
+                Some("@start is the first position that is left; the rows as they were then are kept".to_owned())
+            }
             QueryError::UnknownPosition { .. } => {
                 Some("\"txray ls\" lists what was recorded; @start and @end are always there".to_owned())
             }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use super::{
     CallFilter, ChangeFilter, CommitRange, LineageFilter, QueryError, RequestFilter, ResolvedPosition, StatementFilter,
-    TransactionFilter, Unrestorable, VisibleSet, calls, changes, history, lineage, moments, nearest, relations,
+    TransactionFilter, Unrestorable, VisibleSet, calls, changes, cut, history, lineage, moments, nearest, relations,
     requests, restore, spans::Spans, sql, statements, totals, transactions, visible,
 };
 use crate::error::StoreError;
 use crate::ids::{CallId, Lsn, Oid, RequestId, SourceId, StatementId, TransactionId, Xid};
 use crate::model::{
-    BaseCopyRow, CallDetail, ChangeDetail, CommitRow, GapRow, Lineage, RawChange, RelationInfo, RequestDetail,
+    BaseCopyRow, CallDetail, ChangeDetail, CommitRow, CutRow, GapRow, Lineage, RawChange, RelationInfo, RequestDetail,
     RequestSummary, ResultTable, RowAccess, RowHistory, RowRef, SchemaRow, SequenceRow, SourceInfo, StatementDetail,
     StatementSummary, Totals, TransactionDetail, TransactionSummary, VisibleRow,
 };
@@ -187,6 +187,16 @@ impl Reader {
     /// What stands in the way of the state of a time, and the nearest states that can be restored.
     pub fn unrestorable(&self, source: SourceId, at: Timestamp) -> Result<Unrestorable, StoreError> {
         Ok(nearest::around(self.connection(), source, at)?)
+    }
+
+    /// Where the trace begins for each server, when retention removed what came before; empty when nothing was removed.
+    pub fn cuts(&self) -> Result<Vec<CutRow>, StoreError> {
+        Ok(cut::cuts(self.connection())?)
+    }
+
+    /// Refuses a moment before the cut, with an error that names it; `wanted` is what was asked for.
+    pub fn check_cut(&self, wanted: &str, at: Timestamp) -> Result<(), StoreError> {
+        Ok(cut::check_time(self.connection(), wanted, at)?)
     }
 
     /// What a snapshot that was taken at a time made visible: nothing of a later life of the server, in which ids may recur.

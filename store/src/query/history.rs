@@ -8,6 +8,7 @@ use duckdb::types::Value;
 
 use super::behind::Behind;
 use super::changes::{chains, detail};
+use super::cut::cuts;
 use super::decode::select;
 use super::error::QueryError;
 use super::relations::{Catalogue, Shape};
@@ -54,6 +55,7 @@ pub(super) fn row_history(connection: &Connection, table: &str, key: &[String]) 
         versions: versions.collect(),
         reads,
         gaps: gaps(connection)?.into_iter().filter(|gap| hides_rows_of(gap, shape)).collect(),
+        begins: cuts(connection)?.into_iter().find(|cut| cut.source.is_none_or(|source| source == relation.source)),
     })
 }
 

@@ -6,6 +6,7 @@ use duckdb::Connection;
 use duckdb::types::Value;
 use serde::{Deserialize, Serialize};
 
+use super::cut::{check_lsn, check_time, removed};
 use super::decode::{Columns, bound_time, select};
 use super::error::QueryError;
 use super::restore::{base_copies, base_of, is_off};
@@ -80,9 +81,13 @@ pub(super) fn resolve(connection: &Connection, position: &Position) -> Result<Re
             let end = totals(connection)?.last.unwrap_or_default();
             ResolvedPosition::new(position, end, VisibleSet::everything())
         }
-        Anchor::Time(time) => at_time(connection, position, *time)?,
+        Anchor::Time(time) => {
+            check_time(connection, &position.to_string(), *time)?;
+            at_time(connection, position, *time)?
+        }
         Anchor::BeforeEnd(duration) => {
             let end = totals(connection)?.last.unwrap_or_default();
+            check_time(connection, &position.to_string(), end.before(*duration))?;
             at_time(connection, position, end.before(*duration))?
         }
         Anchor::Lsn(lsn) => at_lsn(connection, position, *lsn)?,
@@ -182,6 +187,7 @@ fn at_time(connection: &Connection, position: &Position, time: Timestamp) -> Res
 }
 
 fn at_lsn(connection: &Connection, position: &Position, lsn: Lsn) -> Result<ResolvedPosition, QueryError> {
+    check_lsn(connection, &position.to_string(), lsn)?;
     let range = select(
         connection,
         "commits",
@@ -225,7 +231,14 @@ fn at_xid(connection: &Connection, position: &Position, xid: Xid) -> Result<Reso
     )?;
     match found.into_iter().next() {
         Some(resolved) => Ok(resolved),
-        None => Err(unknown(connection, &format!("committed transaction with xid {xid}"), "commits", "xid", "xids")?),
+        None => Err(unknown(
+            connection,
+            &format!("committed transaction with xid {xid}"),
+            Some(xid.0),
+            "commits",
+            "xid",
+            "xids",
+        )?),
     }
 }
 
@@ -246,7 +259,7 @@ fn at_request(
         |row| Ok((row.time("started")?, row.time("finished")?)),
     )?;
     let Some((started, finished)) = times.into_iter().next() else {
-        return Err(unknown(connection, &format!("request {id}"), "requests", "id", "requests")?);
+        return Err(unknown(connection, &format!("request {id}"), Some(id.0), "requests", "id", "requests")?);
     };
     let mut work = work(connection, "request_id = ?", id.0)?;
     (work.started, work.finished, work.request) = (started, finished, Some(id));
@@ -264,7 +277,7 @@ fn request_by_name(connection: &Connection, name: &str) -> Result<RequestId, Que
     )?;
     match fitting.as_slice() {
         [one] => Ok(*one),
-        [] => Err(unknown(connection, &format!("request named \"{name}\""), "requests", "id", "requests")?),
+        [] => Err(unknown(connection, &format!("request named \"{name}\""), None, "requests", "id", "requests")?),
         several => Err(QueryError::AmbiguousPosition {
             wanted: format!("@req:{name}"),
             candidates: several.iter().map(|id| format!("@req:{id}")).collect(),
@@ -279,7 +292,14 @@ fn at_transaction(
 ) -> Result<ResolvedPosition, QueryError> {
     let found = work(connection, "id = ?", id.0)?;
     if found.transaction.is_none() {
-        return Err(unknown(connection, &format!("transaction {id}"), "transactions", "id", "transactions")?);
+        return Err(unknown(
+            connection,
+            &format!("transaction {id}"),
+            Some(id.0),
+            "transactions",
+            "id",
+            "transactions",
+        )?);
     }
     at_work(connection, position, found)
 }
@@ -304,7 +324,7 @@ fn at_statement(connection: &Connection, position: &Position, id: StatementId) -
         },
     )?;
     let Some(mut statement) = found.into_iter().next() else {
-        return Err(unknown(connection, &format!("statement {id}"), "statements", "id", "statements")?);
+        return Err(unknown(connection, &format!("statement {id}"), Some(id.0), "statements", "id", "statements")?);
     };
     if let Some(transaction) = statement.transaction {
         let around = work(connection, "id = ?", transaction.0)?;
@@ -325,7 +345,14 @@ fn at_call(connection: &Connection, position: &Position, id: CallId) -> Result<R
         |row| Ok((row.optional("request_id", RequestId)?, row.time("started")?, row.time("finished")?)),
     )?;
     let Some((request, started, finished)) = found.into_iter().next() else {
-        return Err(unknown(connection, &format!("external call {id}"), "external_calls", "id", "external calls")?);
+        return Err(unknown(
+            connection,
+            &format!("external call {id}"),
+            Some(id.0),
+            "external_calls",
+            "id",
+            "external calls",
+        )?);
     };
     let at = if position.side == Side::Before { started } else { finished };
     let mut resolved = at_time(connection, position, at)?;
@@ -390,6 +417,7 @@ fn work(connection: &Connection, condition: &'static str, id: u64) -> Result<Wor
 fn unknown(
     connection: &Connection,
     wanted: &str,
+    number: Option<u64>,
     table: &'static str,
     column: &'static str,
     noun: &'static str,
@@ -401,6 +429,12 @@ fn unknown(
         Vec::new(),
         |row| Ok((row.get::<Option<u64>>("first")?, row.get::<Option<u64>>("last")?)),
     )?;
+    let time = if table == "commits" { "committed_at" } else { "started" };
+    if let Some(number) = number
+        && let Some(error) = removed(connection, wanted, number, (table, column, time))?
+    {
+        return Ok(error);
+    }
     let exists = match range.first() {
         Some((Some(first), Some(last))) => format!("the trace has {noun} {first} to {last}"),
         _ => format!("the trace has no {noun}"),

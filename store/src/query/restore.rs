@@ -59,7 +59,10 @@ pub(super) fn base_of(
     };
     let covers = |base: &BaseCopyRow| match visible {
         VisibleSet::Prefix { lsn, .. } => *lsn >= base.lsn,
-        VisibleSet::Snapshot { snapshot, .. } => snapshot.xmax >= base.snapshot.xmax,
+        // Snapshots follow each other: a later one sees all that an earlier one does.
+        VisibleSet::Snapshot { snapshot, .. } => {
+            snapshot.xmax >= base.snapshot.xmax && !snapshot.in_progress.iter().any(|xid| base.snapshot.sees(*xid))
+        }
     };
     let own = |base: &BaseCopyRow| base.source == source && span.holds(base.lsn) && covers(base);
     Ok(base_copies(connection)?.into_iter().find(own))

@@ -64,14 +64,58 @@ const LIVE: &str = "
             CASE WHEN base_ordinal IS NOT NULL AND born IS NULL THEN base_ordinal ELSE coalesce(born, place).lsn END,
             CASE WHEN base_ordinal IS NOT NULL AND born IS NULL THEN 0 ELSE coalesce(born, place).ordinal END
         FROM last WHERE last.op <> 'delete')
-    SELECT key, row, version FROM live ORDER BY part, first, second, key";
+    SELECT key, row, version, part::UBIGINT, first::UBIGINT, second::UBIGINT FROM live ORDER BY part, first, second, key";
 
-fn query(tail: &str, (visible, span): (&VisibleSet, &Span), scope: &str) -> String {
-    format!("WITH {APPLIED}, {tail}")
-        .replace("{visible}", &visible.as_sql())
-        .replace("{changes}", &span.changes_as_sql())
-        .replace("{base}", &span.base_as_sql())
-        .replace("{scope}", scope)
+/// What a state of a relation is made of, as conditions over `row_changes`. They hold numbers and snapshots only.
+#[derive(Debug, Clone)]
+pub(crate) struct Makings {
+    /// Changes of visible transactions.
+    pub(crate) visible: String,
+    /// Changes of the span that the state is restored from.
+    pub(crate) changes: String,
+    /// Base rows of that span.
+    pub(crate) base: String,
+    /// Some keys only. Must hold for truncates.
+    pub(crate) scope: String,
+}
+
+impl Makings {
+    /// All of a state.
+    pub(super) fn of(visible: &VisibleSet, span: &Span) -> Self {
+        Makings {
+            visible: visible.as_sql(),
+            changes: span.changes_as_sql(),
+            base: span.base_as_sql(),
+            scope: "true".to_owned(),
+        }
+    }
+
+    /// `keys` narrows the scope down to some keys; none widens it to all of the relation's.
+    fn query(&self, tail: &str, keys: Option<&str>) -> String {
+        let scope = keys.map_or_else(|| "true".to_owned(), |keys| format!("({} AND {keys})", self.scope));
+        format!("WITH {APPLIED}, {tail}")
+            .replace("{visible}", &self.visible)
+            .replace("{changes}", &self.changes)
+            .replace("{base}", &self.base)
+            .replace("{scope}", &scope)
+    }
+}
+
+/// A live row, with its key and its place among the live rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LiveRow {
+    pub(crate) key: String,
+    pub(crate) row: VisibleRow,
+    pub(crate) place: LivePlace,
+}
+
+/// Where a row stands: base rows in heap order, then new ones in commit order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LivePlace {
+    /// A base row with its ordinal.
+    Base(u64),
+    /// Born by the change at that position with that ordinal.
+    Born(u64, u64),
 }
 
 fn bound(source: SourceId, relation: Oid) -> Vec<Value> {
@@ -87,30 +131,55 @@ pub(super) fn visible_rows(
     visible: &VisibleSet,
 ) -> Result<Vec<VisibleRow>, QueryError> {
     let catalogue = Catalogue::load(connection)?;
+    let makings = Makings::of(visible, &catalogue.spans.behind(source, visible));
+    let live = live_rows(connection, &catalogue, (source, relation), &makings)?;
+    Ok(live.into_iter().map(|live| live.row).collect())
+}
+
+/// The same, of any part of a state.
+pub(crate) fn live_rows(
+    connection: &Connection,
+    catalogue: &Catalogue,
+    (source, relation): (SourceId, Oid),
+    makings: &Makings,
+) -> Result<Vec<LiveRow>, QueryError> {
     if catalogue.latest(source, relation).is_some_and(|shape| shape.key.is_empty()) {
-        return visible_bag(connection, &catalogue, source, relation, visible);
+        return visible_bag(connection, catalogue, (source, relation), makings);
     }
-    let state = (visible, &catalogue.spans.behind(source, visible));
     let mut incomplete: HashMap<String, usize> = HashMap::new();
     let mut found = 0;
-    let mut rows = select(connection, "visible rows", &query(LIVE, state, "true"), bound(source, relation), |row| {
+    let sql = makings.query(LIVE, Some("true"));
+    let mut rows = select(connection, "visible rows", &sql, bound(source, relation), |row| {
         // by position: there may be millions of rows
+        let key: String = row.0.get(0).while_reading("visible rows")?;
         let text: String = row.0.get(1).while_reading("visible rows")?;
         if is_incomplete(&text) {
-            incomplete.insert(row.text("key")?, found);
+            incomplete.insert(key.clone(), found);
         }
         found += 1;
         let version: Option<u32> = row.0.get(2).while_reading("visible rows")?;
-        Ok(VisibleRow { version: version.unwrap_or_default(), text })
+        let numbers: [u64; 3] = [3, 4, 5]
+            .map(|column| row.0.get::<_, Option<u64>>(column))
+            .into_iter()
+            .enumerate()
+            .try_fold([0; 3], |mut numbers, (index, number)| {
+                numbers[index] = number.while_reading("visible rows")?.unwrap_or_default();
+                Ok::<_, QueryError>(numbers)
+            })?;
+        let place = match numbers {
+            [0, ordinal, _] => LivePlace::Base(ordinal),
+            [_, lsn, ordinal] => LivePlace::Born(lsn, ordinal),
+        };
+        Ok(LiveRow { key, row: VisibleRow { version: version.unwrap_or_default(), text }, place })
     })?;
     for scope in Scope::WIDENING {
         if incomplete.is_empty() {
             break;
         }
-        for (key, image) in histories(connection, &catalogue, (source, relation), state, &incomplete, scope)? {
+        for (key, image) in histories(connection, catalogue, (source, relation), makings, &incomplete, scope)? {
             if let Some(index) = incomplete.get(&key).copied() {
                 let known = !image.fields.contains(&CopyField::Unchanged);
-                rows[index] = VisibleRow { version: image.version, text: join(&image.fields) };
+                rows[index].row = VisibleRow { version: image.version, text: join(&image.fields) };
                 if known {
                     incomplete.remove(&key);
                 }
@@ -138,43 +207,51 @@ fn histories(
     connection: &Connection,
     catalogue: &Catalogue,
     (source, relation): (SourceId, Oid),
-    state: (&VisibleSet, &Span),
+    makings: &Makings,
     keys: &HashMap<String, usize>,
     scope: Scope,
 ) -> Result<HashMap<String, RowImage>, QueryError> {
-    let condition = if scope == Scope::All || keys.len() > MOST_KEYS {
-        "true".to_owned()
-    } else {
-        let hashes = number_list(keys.keys().map(|key| key_hash(key)));
-        format!("(key_hash IN {hashes} OR op = 'truncate')")
+    let condition = match scope {
+        Scope::All => None,
+        Scope::Keys if keys.len() > MOST_KEYS => Some("true".to_owned()),
+        Scope::Keys => {
+            let hashes = number_list(keys.keys().map(|key| key_hash(key)));
+            Some(format!("(key_hash IN {hashes} OR op = 'truncate')"))
+        }
     };
     let mut images: HashMap<String, RowImage> = HashMap::new();
     // what the delete just before ended, with its place: an insert of the same place is the same row under a new key
     let mut ended: Option<(Place, RowImage)> = None;
-    select(connection, "versions of rows", &query(STEPS, state, &condition), bound(source, relation), |row| {
-        let key = row.text("key")?;
-        if scope == Scope::Keys && !keys.contains_key(&key) {
-            return Ok(());
-        }
-        let op = row.text("op")?;
-        let place: Place = (row.get("lsn")?, row.get("ordinal")?);
-        let before = images.remove(&key);
-        if op == "delete" {
-            ended = before.map(|image| (place, image));
-            return Ok(());
-        }
-        let moved = ended.take().filter(|(from, _)| *from == place).map(|(_, image)| image);
-        let mut image = RowImage {
-            version: row.get::<Option<u32>>("version")?.unwrap_or_default(),
-            fields: split("new_values", &row.text("row")?)?,
-        };
-        let earlier = if op == "update" { before } else { moved };
-        if let Some(earlier) = earlier {
-            fill(source, relation, (image.version, &mut image.fields), &earlier, catalogue);
-        }
-        images.insert(key, image);
-        Ok(())
-    })?;
+    select(
+        connection,
+        "versions of rows",
+        &makings.query(STEPS, condition.as_deref()),
+        bound(source, relation),
+        |row| {
+            let key = row.text("key")?;
+            if scope == Scope::Keys && !keys.contains_key(&key) {
+                return Ok(());
+            }
+            let op = row.text("op")?;
+            let place: Place = (row.get("lsn")?, row.get("ordinal")?);
+            let before = images.remove(&key);
+            if op == "delete" {
+                ended = before.map(|image| (place, image));
+                return Ok(());
+            }
+            let moved = ended.take().filter(|(from, _)| *from == place).map(|(_, image)| image);
+            let mut image = RowImage {
+                version: row.get::<Option<u32>>("version")?.unwrap_or_default(),
+                fields: split("new_values", &row.text("row")?)?,
+            };
+            let earlier = if op == "update" { before } else { moved };
+            if let Some(earlier) = earlier {
+                fill(source, relation, (image.version, &mut image.fields), &earlier, catalogue);
+            }
+            images.insert(key, image);
+            Ok(())
+        },
+    )?;
     Ok(images)
 }
 

@@ -9,10 +9,8 @@ use super::changes::split;
 use super::decode::select;
 use super::error::QueryError;
 use super::relations::Catalogue;
-use super::spans::Span;
 use super::versions::{RowImage, fill};
-use super::visible::is_incomplete;
-use super::visible_set::VisibleSet;
+use super::visible::{LivePlace, LiveRow, Makings, is_incomplete};
 use crate::copy_text::join;
 use crate::ids::{Oid, SourceId, Xid};
 use crate::model::VisibleRow;
@@ -21,6 +19,8 @@ use crate::snapshot::PgSnapshot;
 /// A row that may be live.
 struct Entry {
     row: VisibleRow,
+    key: String,
+    place: LivePlace,
     /// Base rows: which snapshot read it.
     read_by: Option<usize>,
     /// Base rows: whether an insert that the snapshot saw is known to have made it.
@@ -33,23 +33,25 @@ struct Change {
     op: String,
     old: Option<String>,
     new: Option<String>,
+    key: String,
     version: u32,
     xid: Xid,
+    place: LivePlace,
 }
 
 /// Live rows: base rows in heap order, then new ones in commit order.
 pub(super) fn visible_bag(
     connection: &Connection,
     catalogue: &Catalogue,
-    source: SourceId,
-    relation: Oid,
-    visible: &VisibleSet,
-) -> Result<Vec<VisibleRow>, QueryError> {
-    let span = catalogue.spans.behind(source, visible);
-    let changes = visible_changes(connection, catalogue, (source, relation), (visible, &span))?;
+    relation: (SourceId, Oid),
+    makings: &Makings,
+) -> Result<Vec<LiveRow>, QueryError> {
+    let changes = visible_changes(connection, catalogue, relation, makings)?;
     let touched: HashSet<&str> =
         changes.iter().flat_map(|change| [&change.old, &change.new]).flatten().map(String::as_str).collect();
-    let (entries, snapshots) = base_rows(connection, (source, relation), &span)?;
+    let snapshots = base_snapshots(connection, relation, makings)?;
+    let entries = base_rows(connection, relation, makings, &snapshots)?;
+    let snapshots = snapshots.into_iter().map(|(_, snapshot)| snapshot).collect();
     let mut bag = Bag { entries, by_text: HashMap::new(), snapshots };
     for (index, entry) in bag.entries.iter().enumerate() {
         if touched.contains(entry.row.text.as_str()) {
@@ -59,7 +61,8 @@ pub(super) fn visible_bag(
     for change in changes {
         bag.apply(change);
     }
-    Ok(bag.entries.into_iter().filter(|entry| entry.live).map(|entry| entry.row).collect())
+    let live = bag.entries.into_iter().filter(|entry| entry.live);
+    Ok(live.map(|entry| LiveRow { key: entry.key, row: entry.row, place: entry.place }).collect())
 }
 
 /// Rows by their text, and the snapshots that base rows were read by.
@@ -87,12 +90,14 @@ impl Bag {
             self.remove(old, change.xid);
         }
         if let (Some(new), true) = (change.new, change.op != "delete") {
-            self.add(VisibleRow { version: change.version, text: new }, change.xid);
+            let row = VisibleRow { version: change.version, text: new };
+            self.add(LiveRow { key: change.key, row, place: change.place }, change.xid);
         }
     }
 
     /// Adds a row, unless the base copy read it already: each base row accounts for one insert that its snapshot saw.
-    fn add(&mut self, row: VisibleRow, xid: Xid) {
+    fn add(&mut self, live: LiveRow, xid: Xid) {
+        let LiveRow { key, row, place } = live;
         let same = self.by_text.get(&row.text).map(Vec::as_slice).unwrap_or_default();
         let read = same.iter().copied().find(|index| {
             let entry = &self.entries[*index];
@@ -107,7 +112,7 @@ impl Bag {
             return;
         }
         self.by_text.entry(row.text.clone()).or_default().push(self.entries.len());
-        self.entries.push(Entry { row, read_by: None, accounted: false, live: true });
+        self.entries.push(Entry { row, key, place, read_by: None, accounted: false, live: true });
     }
 
     /// Removes one row of this text, unless it was gone before the base copy read its part of the table.
@@ -126,56 +131,67 @@ impl Bag {
     }
 }
 
-fn base_rows(
+/// Every snapshot that read a part of the relation, also one in which no row of the scope was.
+fn base_snapshots(
     connection: &Connection,
     (source, relation): (SourceId, Oid),
-    span: &Span,
-) -> Result<(Vec<Entry>, Vec<PgSnapshot>), QueryError> {
-    let mut snapshots: Vec<PgSnapshot> = Vec::new();
-    let mut known: HashMap<String, usize> = HashMap::new();
-    let entries = select(
+    makings: &Makings,
+) -> Result<Vec<(String, PgSnapshot)>, QueryError> {
+    let found = select(
         connection,
         "base rows",
         &format!(
-            "SELECT new_values, relation_version, snapshot FROM row_changes
-             WHERE source = ? AND relation_id = ? AND op = 'base' AND {} ORDER BY ordinal",
-            span.base_as_sql()
+            "SELECT DISTINCT snapshot FROM row_changes WHERE source = ? AND relation_id = ? AND op = 'base' AND {}",
+            makings.base
+        ),
+        vec![Value::USmallInt(source.0), Value::UInt(relation.0)],
+        |row| Ok(row.snapshot("snapshot")?.map(|snapshot| (snapshot.to_string(), snapshot))),
+    )?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn base_rows(
+    connection: &Connection,
+    (source, relation): (SourceId, Oid),
+    makings: &Makings,
+    snapshots: &[(String, PgSnapshot)],
+) -> Result<Vec<Entry>, QueryError> {
+    let known: HashMap<&str, usize> =
+        snapshots.iter().enumerate().map(|(index, (text, _))| (text.as_str(), index)).collect();
+    select(
+        connection,
+        "base rows",
+        &format!(
+            "SELECT key, new_values, relation_version, snapshot, ordinal FROM row_changes
+             WHERE source = ? AND relation_id = ? AND op = 'base' AND {} AND {} ORDER BY ordinal",
+            makings.base, makings.scope
         ),
         vec![Value::USmallInt(source.0), Value::UInt(relation.0)],
         |row| {
-            let text = row.text("snapshot")?;
-            let read_by = match known.get(&text) {
-                Some(index) => Some(*index),
-                None => row.snapshot("snapshot")?.map(|snapshot| {
-                    snapshots.push(snapshot);
-                    known.insert(text, snapshots.len() - 1);
-                    snapshots.len() - 1
-                }),
-            };
             let version = row.get::<Option<u32>>("relation_version")?.unwrap_or_default();
             Ok(Entry {
                 row: VisibleRow { version, text: row.text("new_values")? },
-                read_by,
+                key: row.text("key")?,
+                place: LivePlace::Base(row.number("ordinal")?),
+                read_by: known.get(row.text("snapshot")?.as_str()).copied(),
                 accounted: false,
                 live: true,
             })
         },
-    )?;
-    Ok((entries, snapshots))
+    )
 }
 
 fn visible_changes(
     connection: &Connection,
     catalogue: &Catalogue,
     (source, relation): (SourceId, Oid),
-    (visible, span): (&VisibleSet, &Span),
+    makings: &Makings,
 ) -> Result<Vec<Change>, QueryError> {
     let sql = format!(
         "SELECT op, key, old_values, new_values, relation_version, xid, commit_lsn, ordinal FROM row_changes
-         WHERE source = ? AND relation_id = ? AND op <> 'base' AND {} AND {}
+         WHERE source = ? AND relation_id = ? AND op <> 'base' AND {} AND {} AND {}
          ORDER BY commit_lsn, ordinal, op",
-        visible.as_sql(),
-        span.changes_as_sql()
+        makings.visible, makings.changes, makings.scope
     );
     let mut ended: Option<((u64, u64), String)> = None;
     select(connection, "row changes", &sql, vec![Value::USmallInt(source.0), Value::UInt(relation.0)], |row| {
@@ -190,6 +206,11 @@ fn visible_changes(
         let place = (row.number("commit_lsn")?, row.number("ordinal")?);
         let moved = ended.take().filter(|(from, _)| *from == place).map(|(_, old)| old);
         let mut new = row.optional_text("new_values")?;
+        let key = row.text("key")?;
+        // the key is the whole row, with what replication did not repeat taken from the old one
+        if new.as_deref().is_some_and(is_incomplete) && !is_incomplete(&key) {
+            new = Some(key.clone());
+        }
         if let (Some(text), Some(old)) = (&new, old.as_ref().or(moved.as_ref()))
             && is_incomplete(text)
         {
@@ -201,6 +222,7 @@ fn visible_changes(
         if op == "delete" {
             ended = old.clone().map(|old| (place, old));
         }
-        Ok(Change { op, old, new, version, xid: Xid(row.number("xid")?) })
+        let place = LivePlace::Born(place.0, place.1);
+        Ok(Change { op, old, new, key, version, xid: Xid(row.number("xid")?), place })
     })
 }

@@ -7,7 +7,7 @@ use duckdb::Connection;
 use super::tail::Tail;
 use crate::error::StoreError;
 use crate::ingest::ingest;
-use crate::manifest::{Manifest, SegmentEntry};
+use crate::manifest::SegmentEntry;
 use crate::schema::{TABLES, Table};
 use crate::segment::{create_tables, open_in_memory, quoted};
 
@@ -35,7 +35,7 @@ impl Session {
         let loader = connection.try_clone().map_err(StoreError::query("open the trace"))?;
         loader.execute_batch("USE tail").map_err(StoreError::query("open the trace"))?;
         create_tables(&loader).map_err(StoreError::query("open the trace"))?;
-        setup(&views(&tail.manifest))?;
+        setup(&views("main", &tail.manifest.segments))?;
         // Intermediate results of large queries are recorded values too: they stay in the trace's private directory.
         let spill = trace.join(format!(".spill-{}", std::process::id()));
         setup(&format!(
@@ -68,7 +68,7 @@ impl Session {
     }
 }
 
-fn attach(connection: &Connection, trace: &Path, segment: &SegmentEntry) -> Result<(), StoreError> {
+pub(crate) fn attach(connection: &Connection, trace: &Path, segment: &SegmentEntry) -> Result<(), StoreError> {
     let file = trace.join(&segment.file);
     let attach = format!("ATTACH {} AS {} (READ_ONLY)", quoted(&file.to_string_lossy()), catalog(segment));
     connection.execute_batch(&attach).map_err(|error| StoreError::Damaged {
@@ -78,7 +78,7 @@ fn attach(connection: &Connection, trace: &Path, segment: &SegmentEntry) -> Resu
     })
 }
 
-fn catalog(segment: &SegmentEntry) -> String {
+pub(crate) fn catalog(segment: &SegmentEntry) -> String {
     format!("segment_{}", segment.number)
 }
 
@@ -86,11 +86,12 @@ fn catalog(segment: &SegmentEntry) -> String {
 const ENDED_GAPS: &str = " QUALIFY until_time IS NOT NULL
     OR count(until_time) OVER (PARTITION BY kind, from_time, source, session_id, relation_id) = 0";
 
-/// One view for each table, over every segment that has it and the tail, which has them all.
-fn views(manifest: &Manifest) -> String {
+/// One view for each table in a schema of the main database, over every segment that has it and the database `tail`, which has
+/// them all.
+pub(crate) fn views(schema: &str, segments: &[SegmentEntry]) -> String {
     let view = |table: &Table| {
         let columns = column_names(table).join(", ");
-        let catalogs = manifest.segments.iter().filter(|segment| segment.tables.contains_key(table.name)).map(catalog);
+        let catalogs = segments.iter().filter(|segment| segment.tables.contains_key(table.name)).map(catalog);
         let parts: Vec<String> = catalogs
             .chain(["tail".to_owned()])
             .map(|catalog| format!("SELECT {columns} FROM {catalog}.main.{}", table.name))
@@ -98,13 +99,13 @@ fn views(manifest: &Manifest) -> String {
         let union = parts.join(" UNION ALL ");
         let distinct = if REPEATED.contains(&table.name) { "DISTINCT " } else { "" };
         let condition = if table.name == "gaps" { ENDED_GAPS } else { "" };
-        format!("CREATE VIEW {} AS SELECT {distinct}{columns} FROM ({union}){condition};\n", table.name)
+        format!("CREATE VIEW {schema}.{} AS SELECT {distinct}{columns} FROM ({union}){condition};\n", table.name)
     };
     TABLES.iter().map(view).collect::<Vec<_>>().concat()
 }
 
 /// Quoted names of a table's columns, in order.
-fn column_names(table: &Table) -> Vec<String> {
+pub(crate) fn column_names(table: &Table) -> Vec<String> {
     let names = table.columns.split(',').filter_map(|column| column.split_whitespace().next());
     names.map(|name| format!("\"{name}\"")).collect()
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::error::StoreError;
 use crate::manifest::TraceId;
+use crate::retention::Retention;
 use crate::sink::{OnOverload, Overload, QueueLimits, QueueState, Waits};
 
 /// Bounds of a recording.
@@ -29,6 +30,8 @@ pub struct RecordingOptions {
     pub write_rate: Option<u64>,
     /// Who makes segments of finished logs.
     pub sealing: Sealing,
+    /// What of the trace is kept. Who seals removes the rest, and merges small segments.
+    pub retention: Retention,
 }
 
 /// Who makes segments of finished logs.
@@ -43,6 +46,8 @@ pub enum Sealing {
 }
 
 /// A program that seals one log: called with its arguments, `--trace DIR --log N`, and `--last` for a log that none follows.
+/// And one that maintains the trace: called with its arguments, `--trace DIR --maintain`, and `--retain-age` (in `ms`) and
+/// `--retain-size` (in bytes) where they are set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealerProgram {
     /// The program.
@@ -62,6 +67,7 @@ impl Default for RecordingOptions {
             on_overload: OnOverload::Gap,
             write_rate: None,
             sealing: Sealing::Thread,
+            retention: Retention::default(),
         }
     }
 }

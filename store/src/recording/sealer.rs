@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use super::options::{Counters, SealerProgram, Sealing};
 use crate::error::StoreError;
 use crate::log::{log_path, log_size};
+use crate::retention::{self, Retention};
 use crate::seal::{self, log_numbers};
+use crate::time::Timestamp;
 use crate::trace::LogPlace;
 
 /// How long a log that could not be sealed rests.
@@ -41,6 +43,7 @@ pub(crate) struct SealerControl {
 pub(crate) struct Sealer {
     pub(crate) trace: PathBuf,
     pub(crate) how: Sealing,
+    pub(crate) retention: Retention,
     pub(crate) counters: Arc<Counters>,
     pub(crate) control: Arc<SealerControl>,
 }
@@ -58,6 +61,9 @@ impl Sealer {
                 Ok(()) => {
                     waiting.pop_front();
                     told = false;
+                    if !self.control.awaited.load(Ordering::Acquire) {
+                        self.maintain();
+                    }
                 }
                 Err(_) if writer_ended || self.control.awaited.load(Ordering::Acquire) => return,
                 Err(error) => {
@@ -80,7 +86,42 @@ impl Sealer {
             let place = if index + 1 == numbers.len() { LogPlace::Last } else { LogPlace::Followed };
             self.seal(*number, place)?;
         }
-        seal::remove_leftovers(&self.trace)
+        seal::remove_leftovers(&self.trace)?;
+        self.maintain();
+        Ok(())
+    }
+
+    /// Removes what is not to be kept, and merges small segments. What fails here is done after the next seal, or by nobody: the
+    /// trace is complete either way.
+    fn maintain(&self) {
+        let maintain = || match &self.how {
+            _ if self.control.hurry.load(Ordering::Acquire) => Ok(()),
+            _ if !retention::is_due(&self.trace, &self.retention, Timestamp::now())? => Ok(()),
+            Sealing::Process(program) => self.maintain_by_process(program),
+            Sealing::Thread | Sealing::Later => {
+                retention::maintain(&self.trace, &self.retention, Timestamp::now()).map(drop)
+            }
+        };
+        if let Err(error) = maintain() {
+            tracing::warn!(%error, "old segments could not be removed or merged yet; it is tried again");
+        }
+    }
+
+    fn maintain_by_process(&self, program: &SealerProgram) -> Result<(), StoreError> {
+        let mut arguments = vec!["--maintain".to_owned()];
+        if let Some(age) = self.retention.age {
+            arguments.extend(["--retain-age".to_owned(), format!("{}ms", age.as_millis())]);
+        }
+        if let Some(size) = self.retention.size {
+            arguments.extend(["--retain-size".to_owned(), size.to_string()]);
+        }
+        let mut child = start(program, &self.trace, &arguments)?;
+        let status = self.wait(&mut child, 0);
+        let words = words_of(&mut child);
+        match status? {
+            status if status.success() => Ok(()),
+            status => Err(StoreError::MaintenanceFailed { how: format!("{status}; {words}") }),
+        }
     }
 
     fn seal(&self, number: u64, place: LogPlace) -> Result<(), StoreError> {
@@ -96,19 +137,16 @@ impl Sealer {
     }
 
     fn seal_by_process(&self, program: &SealerProgram, number: u64, place: LogPlace) -> Result<bool, StoreError> {
-        let mut child = start(program, &self.trace, number, place)?;
-        let status = self.wait(&mut child, number);
-        let mut words = String::new();
-        if let Some(stderr) = child.stderr.take() {
-            // What it said explains a failure; not being able to read it is none.
-            let _ = stderr.take(MOST_WORDS).read_to_string(&mut words);
+        let mut arguments = vec!["--log".to_owned(), number.to_string()];
+        if place == LogPlace::Last {
+            arguments.push("--last".to_owned());
         }
+        let mut child = start(program, &self.trace, &arguments)?;
+        let status = self.wait(&mut child, number);
+        let words = words_of(&mut child);
         match status? {
             status if status.success() => Ok(!log_path(&self.trace, number).exists()),
-            status => {
-                let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-                Err(StoreError::SealerFailed { number, how: format!("{status}; {words}") })
-            }
+            status => Err(StoreError::SealerFailed { number, how: format!("{status}; {words}") }),
         }
     }
 
@@ -151,12 +189,18 @@ fn take_up(finished: &Receiver<u64>, waiting: &mut VecDeque<u64>) -> bool {
     }
 }
 
-fn start(program: &SealerProgram, trace: &Path, number: u64, place: LogPlace) -> Result<Child, StoreError> {
-    let mut command = Command::new(&program.program);
-    command.args(&program.arguments).arg("--trace").arg(trace).arg("--log").arg(number.to_string());
-    if place == LogPlace::Last {
-        command.arg("--last");
+/// What a failing process said explains the failure; not being able to read it is none.
+fn words_of(child: &mut Child) -> String {
+    let mut words = String::new();
+    if let Some(stderr) = child.stderr.take() {
+        let _ = stderr.take(MOST_WORDS).read_to_string(&mut words);
     }
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn start(program: &SealerProgram, trace: &Path, arguments: &[String]) -> Result<Child, StoreError> {
+    let mut command = Command::new(&program.program);
+    command.args(&program.arguments).arg("--trace").arg(trace).args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().map_err(StoreError::io("start the sealing program", &program.program))
 }

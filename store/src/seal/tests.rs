@@ -120,7 +120,7 @@ fn half_written_leftovers_are_replaced() {
     let directory = left_behind();
     let trace = directory.path();
     let before = content(trace);
-    let temporary = segment::temporary_path(trace, 1);
+    let temporary = segment::temporary_path(trace, &segment::file_name(SegmentKind::Sealed, 1, 1));
     fs::write(&temporary, b"half a segment").expect("writes");
     fs::write(trace.join("segments/000002.duckdb.tmp.wal"), b"half a journal").expect("writes");
     fs::write(trace.join("manifest.json.tmp"), b"{").expect("writes");
@@ -218,6 +218,11 @@ fn verify_finds_what_was_tampered_with() {
     check("removed", "missing", &|trace| fs::remove_file(segment(trace)).expect("removes"));
     check("added", "does not know it", &|trace| {
         fs::copy(segment(trace), trace.join("segments/000009.duckdb")).map(drop).expect("copies");
+    });
+    check("listed under another digest", "chain value", &|trace| {
+        let mut manifest = Manifest::read(trace).expect("reads");
+        manifest.segments[1].chain = manifest.segments[0].chain;
+        manifest.write(trace).expect("writes");
     });
     check("replaced with its digest", "chain value", &|trace| {
         let manifest = Manifest::read(trace).expect("reads");

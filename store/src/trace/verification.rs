@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::check_file;
 use crate::error::StoreError;
 use crate::log::{LogReader, TornReason, log_path};
-use crate::manifest::{Digest, Manifest, SegmentEntry, TraceId, chain};
+use crate::manifest::{Cut, Digest, MANIFEST_FILE, Manifest, SegmentEntry, SegmentKind, TraceId};
 use crate::seal::log_numbers;
 use crate::segment::{self, SEGMENT_DIRECTORY};
 
@@ -41,6 +41,8 @@ pub struct Verification {
     /// The chain's last value: it stands for every sealed segment. Only a copy of it kept elsewhere proves that nobody
     /// rewrote the whole chain.
     pub head: Option<Digest>,
+    /// What retention removed last, as the chain proves it.
+    pub cut: Option<Cut>,
     /// Every inconsistency.
     pub findings: Vec<Finding>,
 }
@@ -55,26 +57,33 @@ impl Verification {
 /// Reads every file of a trace and compares it with the manifest. Fails only where there is no readable manifest;
 /// everything else is a finding.
 pub fn verify(trace: &Path) -> Result<Verification, StoreError> {
-    let manifest = Manifest::read(trace)?;
-    let mut findings = Vec::new();
-    let mut previous: Option<&SegmentEntry> = None;
-    for entry in &manifest.segments {
-        let mut found = |what: String| findings.push(Finding { file: entry.file.clone(), what });
-        if let Err(problem) = check_segment(trace, entry) {
-            found(problem);
+    loop {
+        let manifest = Manifest::read(trace)?;
+        let verification = verify_by(trace, &manifest);
+        // What was merged or removed meanwhile is not missing.
+        if verification.is_sound() || Manifest::read(trace)?.generation == manifest.generation {
+            return Ok(verification);
         }
-        if chain(manifest.trace_id, previous, &entry.blake3) != entry.chain {
-            found("its chain value does not follow from the segment before it".into());
-        }
-        if previous.is_some_and(|previous| previous.number >= entry.number) {
-            found("it is out of order in the manifest".into());
-        }
-        previous = Some(entry);
     }
-    unlisted_segments(trace, &manifest, &mut findings);
-    let logs = check_logs(trace, &manifest, &mut findings);
-    let head = manifest.head();
-    Ok(Verification { trace_id: manifest.trace_id, segments: manifest.segments.len() as u64, logs, head, findings })
+}
+
+fn verify_by(trace: &Path, manifest: &Manifest) -> Verification {
+    let mut findings = Vec::new();
+    for entry in &manifest.segments {
+        if let Err(what) = check_segment(trace, entry) {
+            findings.push(Finding { file: entry.file.clone(), what });
+        }
+    }
+    for (number, what) in manifest.check_ledger() {
+        let listed = manifest.segments.iter().find(|entry| entry.number == number);
+        let file = listed.map_or_else(|| MANIFEST_FILE.to_owned(), |entry| entry.file.clone());
+        findings.push(Finding { file, what });
+    }
+    unlisted_segments(trace, manifest, &mut findings);
+    let logs = check_logs(trace, manifest, &mut findings);
+    let (head, cut) = (manifest.head(), manifest.cut().cloned());
+    let segments = manifest.segments.len() as u64;
+    Verification { trace_id: manifest.trace_id, segments, logs, head, cut, findings }
 }
 
 fn check_segment(trace: &Path, entry: &SegmentEntry) -> Result<(), String> {
@@ -88,17 +97,21 @@ fn check_segment(trace: &Path, entry: &SegmentEntry) -> Result<(), String> {
     if digest == entry.blake3 { Ok(()) } else { Err("its content is not what was sealed".into()) }
 }
 
-/// Files that look like segments and that the manifest does not know. A crash between naming and commit leaves one, but
-/// then its log is still there.
+/// Files that look like segments and that the manifest does not know. A crash leaves some that are harmless, because nothing
+/// reads them and the next seal removes them: a segment that has its name but not its place in the manifest yet, of a log
+/// that is still there or of segments that are; and segments that were replaced or removed.
 fn unlisted_segments(trace: &Path, manifest: &Manifest, findings: &mut Vec<Finding>) {
     let listed: BTreeSet<&str> = manifest.segments.iter().map(|entry| entry.file.as_str()).collect();
     let Ok(entries) = fs::read_dir(trace.join(SEGMENT_DIRECTORY)) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let file = format!("{SEGMENT_DIRECTORY}/{name}");
-        let number = name.strip_suffix(".duckdb").and_then(|digits| digits.parse::<u64>().ok());
-        let has_log = number.is_some_and(|number| log_path(trace, number).exists());
-        if number.is_some() && !has_log && !listed.contains(file.as_str()) {
+        let Some((kind, number)) = segment::parse_file_name(&name) else { continue };
+        let harmless = match kind {
+            SegmentKind::Sealed => log_path(trace, number).exists() || manifest.is_gone(number),
+            SegmentKind::Merged | SegmentKind::Image => manifest.has_segment(number),
+        };
+        if !harmless && !listed.contains(file.as_str()) {
             findings.push(Finding { file, what: "the manifest does not know it".into() });
         }
     }

@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Replay(ReplayOptions),
     /// Seal what a killed recorder left behind
     Seal(SealOptions),
+    /// Remove the oldest part of a trace, keeping the rows as they were where the rest begins
+    Prune(PruneOptions),
     /// Check a trace's digests and hash chain
     Verify(TraceOption),
     /// Show or export the certificate of the authority that looks into outbound HTTPS calls
@@ -83,6 +85,12 @@ pub(crate) struct SealOptions {
     /// That log is the last one
     #[arg(long, requires = "log", hide = true)]
     pub(crate) last: bool,
+    /// Remove what is not to be kept and merge small segments, for the recorder that runs and that started this process
+    #[arg(long, conflicts_with = "log", hide = true)]
+    pub(crate) maintain: bool,
+    /// What to keep then
+    #[command(flatten)]
+    pub(crate) retention: RetentionOptions,
 }
 
 #[derive(Debug, Args)]
@@ -190,6 +198,37 @@ pub(crate) struct StorageOptions {
     /// Most bytes a second that are written to the log [default: as many as the disk takes]
     #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
     pub(crate) write_rate: Option<u64>,
+    #[command(flatten)]
+    pub(crate) retention: RetentionOptions,
+}
+
+/// What of a trace is kept.
+#[derive(Debug, Args)]
+pub(crate) struct RetentionOptions {
+    /// Remove what is older; the rows as they were then stay, and everything later [default: keep all]
+    #[arg(long, value_name = "TIME", value_parser = quantity::time)]
+    pub(crate) retain_age: Option<Duration>,
+    /// Remove the oldest when the trace takes more [default: keep all]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
+    pub(crate) retain_size: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Removal lies between segments: what is removed ends where a segment ends, and the last segment stays. The rows as they were at
+that moment, and what later segments need, are kept in an image, so everything later is as it was. txray verify accepts what
+was removed this way, and nothing else that is missing.")]
+pub(crate) struct PruneOptions {
+    #[command(flatten)]
+    pub(crate) trace: TraceOption,
+    #[command(flatten)]
+    pub(crate) retention: RetentionOptions,
+    /// Remove what was recorded before this position
+    #[arg(long, value_name = "@POSITION")]
+    pub(crate) before: Option<String>,
+    /// Tell what would be removed, and remove nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

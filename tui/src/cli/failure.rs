@@ -185,6 +185,7 @@ fn store_class(error: &StoreError) -> Class {
         StoreError::Question(question) => match question {
             QueryError::Database { .. } => Class::Environment,
             QueryError::Damaged { .. } => Class::Damaged,
+            QueryError::BeforeCut { .. } => Class::Incomplete,
             _ => Class::Usage,
         },
         _ => Class::Environment,

@@ -5,6 +5,8 @@ use std::io::Write;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use txray_store::recording::stand_back;
+use txray_store::retention::maintain as maintain_trace;
+use txray_store::time::Timestamp;
 use txray_store::trace::verify as verify_trace;
 
 use super::args::{SealOptions, TraceOption, TuiOptions};
@@ -37,6 +39,12 @@ fn size(text: &str) -> Result<(u16, u16), Failure> {
 
 pub(super) fn seal(options: &SealOptions, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let directory = locate::trace_directory(&options.trace)?;
+    if options.maintain {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        stand_back();
+        maintain_trace(&directory, &options.retention.retention(), Timestamp::now())?;
+        return Ok(Outcome::Done);
+    }
     if let Some(number) = options.log {
         // What a recorder starts for each finished log ends with it, and leaves the processor to what is recorded.
         prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -56,6 +64,13 @@ pub(super) fn verify(options: &TraceOption, out: &mut dyn Write) -> anyhow::Resu
     match &verification.head {
         Some(head) => writeln!(out, "head of the hash chain: {head}")?,
         None => writeln!(out, "nothing is sealed yet: there is no hash chain")?,
+    }
+    if let Some(cut) = &verification.cut {
+        writeln!(
+            out,
+            "what was recorded before {} (segments up to {}) was removed at {}: {}",
+            cut.at, cut.removed.last, cut.made, cut.reason
+        )?;
     }
     for finding in &verification.findings {
         writeln!(out, "✗ {}: {}", finding.file, one_line(&finding.what))?;

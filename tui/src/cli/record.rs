@@ -62,6 +62,7 @@ fn storage(options: &StorageOptions) -> RecordingOptions {
             OverloadPolicy::Block => OnOverload::Block { at_most: options.block_for },
         },
         write_rate: options.write_rate,
+        retention: options.retention.retention(),
         // This very program, also when its file was replaced meanwhile.
         sealing: Sealing::Process(SealerProgram { program: "/proc/self/exe".into(), arguments: vec!["seal".into()] }),
         ..RecordingOptions::default()

@@ -228,8 +228,11 @@ pub(super) fn row_history(history: &RowHistory, out: &mut dyn Write) -> io::Resu
     if history.versions.is_empty() {
         writeln!(out, "  no version of this row is in the trace")?;
     }
+    if let Some(cut) = &history.begins {
+        writeln!(out, "  the history begins at {}: what came before was removed, because {}", cut.at, cut.reason)?;
+    }
     for version in &history.versions {
-        row_version(version, out)?;
+        row_version(version, history.begins.is_some(), out)?;
     }
     if !history.reads.is_empty() {
         writeln!(out, "\n  read by")?;
@@ -248,10 +251,11 @@ pub(super) fn row_history(history: &RowHistory, out: &mut dyn Write) -> io::Resu
     gaps(&history.gaps, out)
 }
 
-fn row_version(version: &RowVersion, out: &mut dyn Write) -> io::Result<()> {
+fn row_version(version: &RowVersion, cut: bool, out: &mut dyn Write) -> io::Result<()> {
     let change = &version.change;
     if change.op == "base" {
-        writeln!(out, "\n  {} there when recording began", change.committed_at)?;
+        let when = if cut { "there when what is kept began" } else { "there when recording began" };
+        writeln!(out, "\n  {} {when}", change.committed_at)?;
         return writeln!(out, "    {}", fields(&change.after));
     }
     writeln!(out, "\n  {} {} by xid {} at {}", change.committed_at, change.op, change.xid, change.commit_lsn)?;

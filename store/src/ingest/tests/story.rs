@@ -11,23 +11,23 @@ use crate::ingest::{Scope, Tables, ingest};
 use crate::snapshot::PgSnapshot;
 use crate::time::Timestamp;
 
-pub(super) const HTTP: SourceId = SourceId(0);
-pub(super) const POSTGRES: SourceId = SourceId(1);
-pub(super) const ACCOUNTS: Oid = Oid(16_400);
-pub(super) const AUDIT: Oid = Oid(16_410);
+pub(crate) const HTTP: SourceId = SourceId(0);
+pub(crate) const POSTGRES: SourceId = SourceId(1);
+pub(crate) const ACCOUNTS: Oid = Oid(16_400);
+pub(crate) const AUDIT: Oid = Oid(16_410);
 
 /// Events in the making. Session 1 and the relations `accounts` (key `id`, then `name`, `balance`) and `audit` (no key) are there
 /// from the start.
-pub(super) struct Story {
-    pub(super) events: Vec<Event>,
+pub(crate) struct Story {
+    pub(crate) events: Vec<Event>,
     statements: u64,
 }
 
-pub(super) fn snapshot(text: &str) -> PgSnapshot {
+pub(crate) fn snapshot(text: &str) -> PgSnapshot {
     text.parse().expect("a snapshot")
 }
 
-pub(super) fn text_parameter(text: &str) -> Parameter {
+pub(crate) fn text_parameter(text: &str) -> Parameter {
     Parameter {
         type_oid: Oid(25),
         format: Format::Text,
@@ -36,23 +36,23 @@ pub(super) fn text_parameter(text: &str) -> Parameter {
     }
 }
 
-pub(super) fn change(relation: Oid, op: ChangeOp, old: Option<&str>, new: Option<&str>) -> RowChange {
+pub(crate) fn change(relation: Oid, op: ChangeOp, old: Option<&str>, new: Option<&str>) -> RowChange {
     RowChange { relation, version: 1, op, old: old.map(str::to_owned), new: new.map(str::to_owned) }
 }
 
-pub(super) fn insert(relation: Oid, new: &str) -> RowChange {
+pub(crate) fn insert(relation: Oid, new: &str) -> RowChange {
     change(relation, ChangeOp::Insert, None, Some(new))
 }
 
-pub(super) fn update(relation: Oid, new: &str) -> RowChange {
+pub(crate) fn update(relation: Oid, new: &str) -> RowChange {
     change(relation, ChangeOp::Update, None, Some(new))
 }
 
-pub(super) fn body(text: &str) -> Body {
+pub(crate) fn body(text: &str) -> Body {
     Body { prefix: text.as_bytes().to_vec(), total_bytes: text.len() as u64, digest: [7; 32], complete: true }
 }
 
-pub(super) fn relation(oid: Oid, name: &str, columns: &[(&str, bool)], tracking: Tracking) -> RelationDescribed {
+pub(crate) fn relation(oid: Oid, name: &str, columns: &[(&str, bool)], tracking: Tracking) -> RelationDescribed {
     let column = |(number, (name, key)): (i16, &(&str, bool))| RelationColumn {
         name: (*name).to_owned(),
         attribute_number: number,
@@ -79,7 +79,7 @@ pub(super) fn relation(oid: Oid, name: &str, columns: &[(&str, bool)], tracking:
 }
 
 impl Story {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut story = Story { events: Vec::new(), statements: 0 };
         let accounts = [("id", true), ("name", false), ("balance", false)];
         story.add(Event::RelationDescribed(relation(ACCOUNTS, "accounts", &accounts, Tracking::Full)));
@@ -89,15 +89,15 @@ impl Story {
         story
     }
 
-    pub(super) fn add(&mut self, event: Event) {
+    pub(crate) fn add(&mut self, event: Event) {
         self.events.push(event);
     }
 
-    pub(super) fn events_mut(&mut self) -> &mut [Event] {
+    pub(crate) fn events_mut(&mut self) -> &mut [Event] {
         &mut self.events
     }
 
-    pub(super) fn session(&mut self, id: u64) {
+    pub(crate) fn session(&mut self, id: u64) {
         self.add(Event::SessionStarted(SessionStarted {
             id: SessionId(id),
             source: POSTGRES,
@@ -113,11 +113,11 @@ impl Story {
         }));
     }
 
-    pub(super) fn session_ended(&mut self, id: u64, at: i64) {
+    pub(crate) fn session_ended(&mut self, id: u64, at: i64) {
         self.add(Event::SessionEnded(SessionEnded { id: SessionId(id), at: Timestamp(at) }));
     }
 
-    pub(super) fn request_started(&mut self, id: u64, at: i64, target: &str) {
+    pub(crate) fn request_started(&mut self, id: u64, at: i64, target: &str) {
         self.add(Event::RequestStarted(RequestStarted {
             id: RequestId(id),
             source: HTTP,
@@ -132,7 +132,7 @@ impl Story {
         }));
     }
 
-    pub(super) fn request_finished(&mut self, id: u64, at: i64, end: RequestEnd, status: Option<u16>) {
+    pub(crate) fn request_finished(&mut self, id: u64, at: i64, end: RequestEnd, status: Option<u16>) {
         self.add(Event::RequestFinished(RequestFinished {
             id: RequestId(id),
             at: Timestamp(at),
@@ -145,7 +145,7 @@ impl Story {
     }
 
     /// A request from its start to its answer, with a JSON body.
-    pub(super) fn request(&mut self, id: u64, from: i64, until: i64, target: &str, sent: &str) {
+    pub(crate) fn request(&mut self, id: u64, from: i64, until: i64, target: &str, sent: &str) {
         self.request_started(id, from, target);
         self.add(Event::RequestBodyReceived(RequestBodyReceived {
             id: RequestId(id),
@@ -156,7 +156,7 @@ impl Story {
     }
 
     /// A statement of session 1 that takes one microsecond. What is returned may be adapted.
-    pub(super) fn statement(&mut self, transaction: u64, at: i64, sql: &str, tag: &str) -> &mut Statement {
+    pub(crate) fn statement(&mut self, transaction: u64, at: i64, sql: &str, tag: &str) -> &mut Statement {
         self.statements += 1;
         self.add(Event::Statement(Box::new(Statement {
             id: StatementId(self.statements),
@@ -183,7 +183,7 @@ impl Story {
         }
     }
 
-    pub(super) fn finished(
+    pub(crate) fn finished(
         &mut self,
         transaction: u64,
         from: i64,
@@ -208,7 +208,7 @@ impl Story {
     }
 
     /// An autocommitted statement with its parameters, after asking for a snapshot.
-    pub(super) fn autocommit(
+    pub(crate) fn autocommit(
         &mut self,
         transaction: u64,
         at: i64,
@@ -223,7 +223,7 @@ impl Story {
     }
 
     /// A commit of the change stream; its position is its xid.
-    pub(super) fn commit(&mut self, xid: u64, at: i64, changes: Vec<RowChange>) {
+    pub(crate) fn commit(&mut self, xid: u64, at: i64, changes: Vec<RowChange>) {
         let change_count = changes.len() as u64;
         if change_count > 0 {
             self.add(Event::RowChanges(RowChanges {
@@ -245,7 +245,7 @@ impl Story {
         }));
     }
 
-    pub(super) fn sample(&mut self, at: i64, text: &str) {
+    pub(crate) fn sample(&mut self, at: i64, text: &str) {
         self.add(Event::SnapshotSampled(SnapshotSampled {
             source: POSTGRES,
             asked_at: Timestamp(at),
@@ -255,13 +255,13 @@ impl Story {
     }
 
     /// The rows of the last log of a trace that has ended.
-    pub(super) fn tables(self) -> Tables {
+    pub(crate) fn tables(self) -> Tables {
         ingest(self.events, Scope { last_log: true, trace_ended: true })
     }
 }
 
 /// A result of text columns of `accounts`, by attribute number.
-pub(super) fn accounts_result(attributes: &[i16], rows: &[&[Option<&str>]]) -> ResultRows {
+pub(crate) fn accounts_result(attributes: &[i16], rows: &[&[Option<&str>]]) -> ResultRows {
     let column = |number: &i16| ResultColumn {
         name: format!("column_{number}"),
         table_oid: ACCOUNTS,

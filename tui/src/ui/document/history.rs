@@ -32,9 +32,14 @@ fn row_lines(history: &RowHistory, width: usize) -> Vec<DocLine> {
     if history.versions.is_empty() {
         lines.push(DocLine::of("no version of this row is in the trace", Role::Muted));
     }
+    if let Some(cut) = &history.begins {
+        let began =
+            format!("the history begins at {} UTC: what came before was removed, because ", text::moment(cut.at));
+        lines.push(DocLine::of(began, Role::Caution).with(one_line(&cut.reason), Role::Caution).wide());
+    }
     for version in &history.versions {
         lines.push(DocLine::blank());
-        lines.extend(version_lines(version, width));
+        lines.extend(version_lines(version, history.begins.is_some(), width));
     }
     if !history.reads.is_empty() {
         lines.extend([DocLine::blank(), DocLine::heading("Read by")]);
@@ -47,13 +52,14 @@ fn row_lines(history: &RowHistory, width: usize) -> Vec<DocLine> {
     lines
 }
 
-fn version_lines(version: &RowVersion, width: usize) -> Vec<DocLine> {
+fn version_lines(version: &RowVersion, cut: bool, width: usize) -> Vec<DocLine> {
     let change = &version.change;
     let (sign, role) = sign(&change.op);
     let head =
         DocLine::of(format!("{sign} "), role).with(format!("{} UTC  ", text::moment(change.committed_at)), Role::Plain);
     if change.op == "base" {
-        let head = head.with("there when recording began", Role::Muted);
+        let when = if cut { "there when what is kept began" } else { "there when recording began" };
+        let head = head.with(when, Role::Muted);
         return vec![head, DocLine::of("    ", Role::Plain).with_all(difference(change)).wide()];
     }
     let by = format!("  xid {}", change.xid);

@@ -309,6 +309,7 @@ pub(crate) fn history(key: &str) -> RowHistory {
             confidence: 1.0,
         }],
         gaps: gaps(),
+        begins: None,
     }
 }
 
