@@ -48,7 +48,12 @@ pub struct LoadRecorder {
 impl LoadServer {
     /// Starts a server with pgbench's tables at that scale.
     pub fn start(scale: u32) -> anyhow::Result<LoadServer> {
-        let server = database_server(&[("wal_level", "logical"), ("max_connections", "200")])?;
+        LoadServer::for_sessions(200, scale)
+    }
+
+    /// The same for more sessions at once.
+    pub fn for_sessions(sessions: u32, scale: u32) -> anyhow::Result<LoadServer> {
+        let server = database_server(&[("wal_level", "logical"), ("max_connections", &sessions.to_string())])?;
         let pgbench = server.options().binaries.program("pgbench");
         if !pgbench.exists() {
             bail!("{} is missing: install PostgreSQL's client programs", pgbench.display());
@@ -161,8 +166,17 @@ pub fn gaps(trace: &Path) -> anyhow::Result<Vec<(String, u64, String)>> {
 
 /// Peak resident memory of a process so far, in bytes, as /proc tells (proc(5), `VmHWM`).
 pub fn peak_memory(pid: u32) -> Option<u64> {
+    memory(pid, "VmHWM:")
+}
+
+/// Resident memory of a process now, in bytes.
+pub fn resident_memory(pid: u32) -> Option<u64> {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: u32, name: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
