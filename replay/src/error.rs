@@ -176,7 +176,6 @@ impl ReplayError {
             ReplayError::PrivatePostgres(error) => error.hint(),
             ReplayError::Trace { source, .. } => return source.hint(),
             ReplayError::Incomplete { hint, .. } => (*hint).to_owned(),
-            ReplayError::UnknownState { hint, .. } => hint.clone(),
             ReplayError::Unknown { .. } => "list what there is with `txray ls`".to_owned(),
             ReplayError::Refused { .. } => {
                 "a PostgreSQL of the recorded major version restores best: point TXRAY_PG_BIN at one".to_owned()
@@ -195,7 +194,7 @@ impl ReplayError {
             ReplayError::AddressInUse { .. } => {
                 "stop the process that listens there (the recorded application?), or choose another address".to_owned()
             }
-            ReplayError::Usage { hint, .. } => hint.clone(),
+            ReplayError::Usage { hint, .. } | ReplayError::UnknownState { hint, .. } => hint.clone(),
             ReplayError::Io { .. } | ReplayError::Proxy { .. } | ReplayError::Write { .. } => return None,
         })
     }

@@ -102,6 +102,17 @@ pub fn run_cases(options: FaultOptions) -> anyhow::Result<FaultReport> {
     Ok(report)
 }
 
+/// Runs the case that stands for full disks where none can be mounted.
+pub fn run_limited(seconds: u64) -> anyhow::Result<FaultReport> {
+    let server = LoadServer::start_small()?;
+    let mut script = tempfile::NamedTempFile::new()?;
+    script.write_all(SCRIPT.as_bytes())?;
+    let script = script.path().to_str().context("UTF-8")?;
+    let figures = limited_files(Run { server: &server, seconds, script, rate: None, keeps_up: false })?;
+    ensure!(figures.load.errors == 0, "the application saw {} errors", figures.load.errors);
+    Ok(FaultReport { runs: vec![figures], skipped: Vec::new() })
+}
+
 /// What every run has in common.
 #[derive(Clone, Copy)]
 struct Run<'a> {

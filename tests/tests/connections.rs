@@ -153,9 +153,9 @@ fn a_client_that_crashes_within_a_result_ends_its_session() -> anyhow::Result<()
     client.crash()?;
     wait_for_sessions(&server, "query LIKE 'COPY%'", 0)?;
     wait_for(&recorder, "SELECT count(*) FROM sessions WHERE ended IS NULL", "0")?;
-    let recorded = "SELECT count(*) FROM statements JOIN sql_texts ON sql_id = sql_texts.id WHERE text LIKE '%repeat%' \
+    let cut_short = "SELECT count(*) FROM statements JOIN sql_texts ON sql_id = sql_texts.id WHERE text LIKE '%repeat%' \
                     AND command_tag IS NULL";
-    wait_for(&recorder, recorded, "1")?;
+    wait_for(&recorder, cut_short, "1")?;
     recorder.finish()?;
     Ok(())
 }

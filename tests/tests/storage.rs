@@ -37,8 +37,10 @@ fn logs_end_by_age_too() -> anyhow::Result<()> {
     let trace = directory.path().join("t.txray");
     let recorder = server.record(&trace, &["--rotate-every", "1s", "--rotate-size", "1GB"])?;
     let pgbench = server.server.options().binaries.program("pgbench");
-    let mut load =
-        Program::start("pgbench", Command::new(pgbench).args(["-n", "-T", "600"]).args(LOAD).arg(&recorder.url))?;
+    let mut load = Program::start(
+        "pgbench",
+        Command::new(pgbench).args(["-n", "-T", "600", "-R", "100"]).args(LOAD).arg(&recorder.url),
+    )?;
     // Nothing but age ends these logs; a third one shows that ages are counted anew.
     let began = Instant::now();
     while !trace.join("segments/000002.duckdb").exists() {

@@ -30,9 +30,13 @@ pub(crate) struct Attribution {
 #[derive(Debug, Clone, Default)]
 struct Setting {
     session: Option<String>,
-    /// SET LOCAL, until the transaction ends or the session's value is set: there is one, perhaps an empty one.
-    local: Option<Option<String>>,
+    /// SET LOCAL, until the transaction ends or the session's value is set.
+    local: Option<Local>,
 }
+
+/// A value that hides the session's, also when it names no request.
+#[derive(Debug, Clone)]
+struct Local(Option<String>);
 
 impl Setting {
     fn of_session(value: Option<String>) -> Self {
@@ -40,7 +44,7 @@ impl Setting {
     }
 
     fn value(&self) -> Option<&String> {
-        self.local.as_ref().unwrap_or(&self.session).as_ref()
+        self.local.as_ref().map_or(&self.session, |local| &local.0).as_ref()
     }
 }
 
@@ -72,7 +76,11 @@ impl Attribution {
             Some(TransactionControl::Set { name, value, local }) if name == SETTING => {
                 let value = value.clone().filter(|value| traceparent::is_valid(value));
                 let session = self.setting.session.clone();
-                self.set(if *local { Setting { session, local: Some(value) } } else { Setting::of_session(value) });
+                self.set(if *local {
+                    Setting { session, local: Some(Local(value)) }
+                } else {
+                    Setting::of_session(value)
+                });
             }
             Some(TransactionControl::Reset { name }) if name == SETTING || name == "all" => {
                 self.set(Setting::default());

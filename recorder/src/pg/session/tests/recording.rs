@@ -567,9 +567,8 @@ fn declared_in(script: &[&str]) -> String {
         };
         match word.as_str() {
             "BEGIN" => status = 'T',
-            "COMMIT" => (status, failed) = ('I', false),
             "ROLLBACK" if command.contains(" to ") => (status, failed) = ('T', false),
-            "ROLLBACK" => (status, failed) = ('I', false),
+            "COMMIT" | "ROLLBACK" => (status, failed) = ('I', false),
             _ => {}
         }
         let ready = if failed { 'E' } else { status };
