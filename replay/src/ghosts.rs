@@ -174,7 +174,9 @@ impl Injector {
             while let Some(Awaited { xid, ghost, in_line }) = self.take_awaited(backend).await {
                 seen(xid, Injection::WaitedFor);
                 let line: Vec<Xid> = in_line.iter().map(|(xid, _)| *xid).collect();
-                line.iter().for_each(|xid| seen(*xid, Injection::WaitedFor));
+                for xid in &line {
+                    seen(*xid, Injection::WaitedFor);
+                }
                 let scripts = line.iter().filter_map(|xid| Some((*xid, self.scripts.get(xid)?.clone()))).collect();
                 for (_, ghost) in in_line {
                     self.interrupt(ghost).await;

@@ -337,11 +337,11 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 impl fmt::Display for FaultReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut cases: Vec<&str> = Vec::new();
-        self.runs.iter().for_each(|run| {
+        for run in &self.runs {
             if !cases.contains(&run.case) {
-                cases.push(run.case)
+                cases.push(run.case);
             }
-        });
+        }
         for paced in [false, true] {
             let tps_of = |case: &str| median(self.runs_of(case, paced).map(|run| run.load.tps));
             let Some(direct) = cases.first().map(|case| tps_of(case)).filter(|tps| *tps > 0.0) else { continue };

@@ -205,7 +205,9 @@ impl<H: Head> Followed<H> {
         assert!(length > 0, "a body that goes on takes something");
         let bytes = self.waiting.split_to(length);
         let message = self.messages.last_mut().expect("a body has a head");
-        content.into_iter().for_each(|range| message.content.extend_from_slice(&bytes[range]));
+        for range in content {
+            message.content.extend_from_slice(&bytes[range]);
+        }
         self.passed.extend_from_slice(&bytes);
     }
 }
