@@ -66,13 +66,15 @@ pub fn plan(trace: &Path, keep: Keep, now: Timestamp) -> Result<Option<PlannedCu
 }
 
 /// Removes what is not to be kept. None when there is nothing to remove: cuts lie between segments, and the last segment stays.
-pub fn prune(trace: &Path, keep: Keep, now: Timestamp) -> Result<Option<Cut>, StoreError> {
+///
+/// Ages count back from `now`; `made` is when this is done.
+pub fn prune(trace: &Path, keep: Keep, now: Timestamp, made: Timestamp) -> Result<Option<Cut>, StoreError> {
     let _lock = SealerLock::acquire(trace)?;
     sweep(trace, &Manifest::read(trace)?)?;
     let manifest = Manifest::read(trace)?;
     match plan::plan(&manifest, log_bytes(trace)?, keep, now) {
         Some(planned) => {
-            let manifest = cut(trace, manifest, &planned, now, Step::Removed)?;
+            let manifest = cut(trace, manifest, &planned, made, Step::Removed)?;
             Ok(manifest.cut().cloned())
         }
         None => Ok(None),

@@ -38,11 +38,11 @@ fn a_recording_with_little_room_keeps_its_end_whole() -> anyhow::Result<()> {
     )?;
     let directory = tempfile::tempdir()?;
     let trace = directory.path().join("t.txray");
-    let recorder = server.record(&trace, &["--rotate-size", "512KiB", "--retain-size", "24MiB"])?;
+    let recorder = server.record(&trace, &["--rotate-size", "512KiB", "--retain-size", "12MiB"])?;
     let began = Instant::now();
     let mut cuts = 0;
     while cuts == 0 || began.elapsed() < Duration::from_secs(20) {
-        ensure!(began.elapsed() < Duration::from_mins(4), "nothing was removed:\n{}", recorder.program.output());
+        ensure!(began.elapsed() < Duration::from_mins(8), "nothing was removed:\n{}", recorder.program.output());
         server.load(&recorder.url, 3, &["-c", "4", "-j", "2"])?;
         ask(&recorder.url, "UPDATE notes SET n = n + 1; DELETE FROM notes WHERE id = 20 - (SELECT max(n) FROM notes)")?;
         cuts = count(&trace, "SELECT count(*) AS n FROM cuts")?;

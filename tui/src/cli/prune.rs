@@ -41,7 +41,7 @@ pub(super) fn run(options: &PruneOptions, out: &mut dyn Write) -> anyhow::Result
     }
     let mut removed = false;
     for keep in keeps {
-        let Some(cut) = prune(&directory, keep, now)? else { continue };
+        let Some(cut) = prune(&directory, keep, now, Timestamp::now())? else { continue };
         removed = true;
         writeln!(
             out,

@@ -37,7 +37,7 @@ fn a_cut_that_stops_anywhere_is_all_or_nothing() {
         assert_eq!(texts(trace, REQUESTS), if done { vec!["3", "4"] } else { vec!["1", "2", "3", "4"] }, "{until:?}");
 
         // the next one does what is left, and leaves nothing behind
-        let again = prune(trace, Keep::From(Timestamp(2_500)), Timestamp(9_000)).expect("prunes");
+        let again = prune(trace, Keep::From(Timestamp(2_500)), Timestamp(9_000), Timestamp(9_000)).expect("prunes");
         assert_eq!(again.is_some(), !done, "{until:?}");
         assert_sound(trace, &format!("{until:?}, then again"));
         assert_eq!(files(trace), ["000002-image.duckdb", "000003.duckdb", "000004.duckdb"], "{until:?}");
@@ -82,7 +82,9 @@ fn long_recordings_keep_few_segments() {
     assert_eq!((everything(trace), texts(trace, REQUESTS)), (before.clone(), requests));
     assert!(!is_due(trace, &Retention::default(), Timestamp(90_000)).expect("looks"));
     // a cut goes by the segments that there are now
-    let cut = prune(trace, Keep::Age(Duration::from_millis(30)), Timestamp(51_000)).expect("prunes").expect("a cut");
+    let cut = prune(trace, Keep::Age(Duration::from_millis(30)), Timestamp(51_000), Timestamp(51_000))
+        .expect("prunes")
+        .expect("a cut");
     assert_sound(trace, "merged and cut");
     assert_eq!(everything(trace), before);
     assert!(cut.at < Timestamp(21_000), "{cut:?}");
@@ -96,7 +98,7 @@ fn readers_go_on_while_segments_are_exchanged() {
     let mut open = Reader::open(path).expect("opens");
     let before = everything(path);
     merge::merge(path, Manifest::read(path).expect("reads"), 0..2, Step::Removed).expect("merges");
-    prune(path, Keep::From(Timestamp(3_500)), Timestamp(9_000)).expect("prunes").expect("a cut");
+    prune(path, Keep::From(Timestamp(3_500)), Timestamp(9_000), Timestamp(9_000)).expect("prunes").expect("a cut");
     // what it has open stays readable, and a refresh sees the new ones
     assert_eq!(live(&open, (POSTGRES, RELATION), &VisibleSet::everything()), before);
     assert!(open.refresh().expect("refreshes"));
@@ -116,7 +118,8 @@ fn opening_never_fails_while_segments_are_exchanged() {
                 let window = if last % 2 == 0 { 1..3 } else { 0..2 };
                 let manifest = Manifest::read(path).expect("reads");
                 if last % 3 == 0 {
-                    prune(path, Keep::From(Timestamp(1_000 * last)), Timestamp(90_000)).expect("prunes");
+                    prune(path, Keep::From(Timestamp(1_000 * last)), Timestamp(90_000), Timestamp(90_000))
+                        .expect("prunes");
                 } else if manifest.segments.iter().all(|entry| entry.kind != SegmentKind::Image) {
                     merge::merge(path, manifest, window, Step::Removed).expect("merges");
                 }
@@ -135,7 +138,7 @@ fn what_retention_did_not_remove_is_still_missed() {
     let check = |what: &str, part: &str, tamper: &dyn Fn(&Path)| {
         let directory = trace(4);
         let trace = directory.path();
-        prune(trace, Keep::From(Timestamp(2_500)), Timestamp(9_000)).expect("prunes").expect("a cut");
+        prune(trace, Keep::From(Timestamp(2_500)), Timestamp(9_000), Timestamp(9_000)).expect("prunes").expect("a cut");
         assert_sound(trace, "cut");
         tamper(trace);
         let findings = verify(trace).expect("verifies").findings;

@@ -119,7 +119,8 @@ fn what_was_not_over_is_kept_whole() {
     let whole = sealed(&logs());
     let pruned = copy(whole.path());
     let trace = pruned.path();
-    let cut = prune(trace, Keep::From(Timestamp(1_500)), Timestamp(9_000)).expect("prunes").expect("a cut");
+    let cut =
+        prune(trace, Keep::From(Timestamp(1_500)), Timestamp(9_000), Timestamp(9_000)).expect("prunes").expect("a cut");
     assert_sound(trace, "cut");
     // the open transaction's snapshot, not the latest one
     assert_eq!(
@@ -169,7 +170,7 @@ fn what_was_not_over_is_kept_whole() {
 fn positions_before_the_cut_are_refused_with_its_name() {
     let whole = sealed(&logs());
     let trace = whole.path();
-    prune(trace, Keep::From(Timestamp(1_500)), Timestamp(9_000)).expect("prunes").expect("a cut");
+    prune(trace, Keep::From(Timestamp(1_500)), Timestamp(9_000), Timestamp(9_000)).expect("prunes").expect("a cut");
     let reader = Reader::open(trace).expect("opens");
     for text in ["@req:1", "@txn:1", "@lsn:0/64", "@xid:100", "@1970-01-01T00:00:00.001Z", "@-500ms"] {
         let position: Position = text.parse().expect("a position");
@@ -187,7 +188,9 @@ fn positions_before_the_cut_are_refused_with_its_name() {
 fn a_row_s_history_begins_at_the_cut() {
     let whole = sealed(&logs());
     let pruned = copy(whole.path());
-    prune(pruned.path(), Keep::From(Timestamp(1_500)), Timestamp(9_000)).expect("prunes").expect("a cut");
+    prune(pruned.path(), Keep::From(Timestamp(1_500)), Timestamp(9_000), Timestamp(9_000))
+        .expect("prunes")
+        .expect("a cut");
     let history = |trace: &Path, key: &str| {
         let reader = Reader::open(trace).expect("opens");
         let history = reader.row_history("accounts", &[key.to_owned()]).expect("a history");
@@ -219,7 +222,9 @@ fn a_base_copy_that_is_under_way_is_kept_as_it_is() {
     second.commit(101, 50, vec![update(ACCOUNTS, "2\tbob\t2")]);
     let whole = sealed(&[first.events, second.events]);
     let pruned = copy(whole.path());
-    let cut = prune(pruned.path(), Keep::From(Timestamp(25)), Timestamp(9_000)).expect("prunes").expect("a cut");
+    let cut = prune(pruned.path(), Keep::From(Timestamp(25)), Timestamp(9_000), Timestamp(9_000))
+        .expect("prunes")
+        .expect("a cut");
     assert_eq!(cut.sources, []);
     for visible in [prefix(100), prefix(101), VisibleSet::everything()] {
         assert_eq!(rows(pruned.path(), ACCOUNT, &visible), rows(whole.path(), ACCOUNT, &visible), "{visible:?}");
@@ -244,7 +249,9 @@ fn only_the_span_over_the_cut_is_kept() {
     second.sample(410, "301:301:");
     let whole = sealed(&[first.events, second.events]);
     let pruned = copy(whole.path());
-    prune(pruned.path(), Keep::From(Timestamp(200)), Timestamp(9_000)).expect("prunes").expect("a cut");
+    prune(pruned.path(), Keep::From(Timestamp(200)), Timestamp(9_000), Timestamp(9_000))
+        .expect("prunes")
+        .expect("a cut");
     for visible in [VisibleSet::of(snapshot("300:300:")), VisibleSet::everything()] {
         assert_eq!(rows(pruned.path(), ACCOUNT, &visible), rows(whole.path(), ACCOUNT, &visible), "{visible:?}");
     }
@@ -265,7 +272,9 @@ fn a_snapshot_that_saw_what_came_later_does_not_hide_it() {
     second.sample(40, "101:101:");
     let whole = sealed(&[first.events, second.events]);
     let pruned = copy(whole.path());
-    let cut = prune(pruned.path(), Keep::From(Timestamp(35)), Timestamp(9_000)).expect("prunes").expect("a cut");
+    let cut = prune(pruned.path(), Keep::From(Timestamp(35)), Timestamp(9_000), Timestamp(9_000))
+        .expect("prunes")
+        .expect("a cut");
     assert!(cut.sources.iter().all(|server| !server.snapshot.sees(Xid(100))), "{cut:?}");
     assert_eq!(rows(pruned.path(), ACCOUNT, &VisibleSet::everything()), ["1\tann\t6"]);
     assert_eq!(rows(pruned.path(), ACCOUNT, &VisibleSet::of(snapshot("101:101:"))), ["1\tann\t6"]);
@@ -278,7 +287,8 @@ fn traces_without_a_database_are_cut_too() {
     };
     let directory = sealed(&[log(1, 10), log(2, 20), log(3, 30)]);
     let trace = directory.path();
-    let cut = prune(trace, Keep::From(Timestamp(25)), Timestamp(9_000)).expect("prunes").expect("a cut");
+    let cut =
+        prune(trace, Keep::From(Timestamp(25)), Timestamp(9_000), Timestamp(9_000)).expect("prunes").expect("a cut");
     assert_eq!((cut.sources.len(), cut.segments), (0, 2));
     assert_sound(trace, "cut");
     assert_eq!(texts(trace, "SELECT id FROM requests"), ["3"]);

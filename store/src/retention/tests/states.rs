@@ -336,7 +336,9 @@ fn rows_without_key_keep_their_number() {
     ];
     let whole = sealed(&logs);
     let pruned = copy(whole.path());
-    let cut = prune(pruned.path(), Keep::From(Timestamp(4_500)), Timestamp(9_000)).expect("prunes").expect("a cut");
+    let cut = prune(pruned.path(), Keep::From(Timestamp(4_500)), Timestamp(9_000), Timestamp(9_000))
+        .expect("prunes")
+        .expect("a cut");
     assert_eq!((cut.segments, cut.removed.last, files(pruned.path()).len()), (2, 2, 2));
     for lsn in 1_004..1_007 {
         let of = |trace: &Path| rows(trace, (POSTGRES, RELATION), &prefix(lsn));
