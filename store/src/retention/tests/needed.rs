@@ -172,7 +172,7 @@ fn positions_before_the_cut_are_refused_with_its_name() {
     let trace = whole.path();
     prune(trace, Keep::From(Timestamp(1_500)), Timestamp(9_000), Timestamp(9_000)).expect("prunes").expect("a cut");
     let reader = Reader::open(trace).expect("opens");
-    for text in ["@req:1", "@txn:1", "@lsn:0/64", "@xid:100", "@1970-01-01T00:00:00.001Z", "@-500ms"] {
+    for text in ["@req:1", "@txn:1", "@lsn:0/64", "@xid:100", "@1970-01-01T00:00:00.001Z", "@-1s"] {
         let position: Position = text.parse().expect("a position");
         let error = reader.resolve(&position).expect_err(text);
         let refused = matches!(&error, StoreError::Question(QueryError::BeforeCut { cut_at: Timestamp(1_050), .. }));
