@@ -430,7 +430,8 @@ fn unknown(
         |row| Ok((row.get::<Option<u64>>("first")?, row.get::<Option<u64>>("last")?)),
     )?;
     let time = if table == "commits" { "committed_at" } else { "started" };
-    if let Some(number) = number
+    let last = range.first().and_then(|(_, last)| *last);
+    if let Some(number) = number.filter(|number| last.is_none_or(|last| *number < last))
         && let Some(error) = removed(connection, wanted, number, (table, column, time))?
     {
         return Ok(error);
