@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +27,8 @@ const RETRY: Duration = Duration::from_secs(5);
 const NICENESS: i32 = 10;
 /// How long the end of a recording waits for one sealing process, and how much longer for each MiB of its log.
 const LAST_PATIENCE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(2));
+/// How often a sealing process that is waited for is given its priority back.
+const RAISE_AGAIN: Duration = Duration::from_secs(1);
 /// Most bytes kept of what a failing sealing process says.
 const MOST_WORDS: u64 = 4096;
 
@@ -51,7 +53,9 @@ pub(crate) struct Sealer {
 impl Sealer {
     /// Seals what the writer finishes, until that ends and everything is sealed or something fails.
     pub(crate) fn run(self, finished: &Receiver<u64>) {
-        lower_priority();
+        if matches!(self.how, Sealing::Thread) {
+            lower_priority();
+        }
         let mut waiting = VecDeque::new();
         let mut told = false;
         loop {
@@ -115,7 +119,7 @@ impl Sealer {
         if let Some(size) = self.retention.size {
             arguments.extend(["--retain-size".to_owned(), size.to_string()]);
         }
-        let mut child = start(program, &self.trace, &arguments)?;
+        let mut child = self.start(program, &arguments)?;
         let status = self.wait(&mut child, 0);
         let words = words_of(&mut child);
         match status? {
@@ -141,7 +145,7 @@ impl Sealer {
         if place == LogPlace::Last {
             arguments.push("--last".to_owned());
         }
-        let mut child = start(program, &self.trace, &arguments)?;
+        let mut child = self.start(program, &arguments)?;
         let status = self.wait(&mut child, number);
         let words = words_of(&mut child);
         match status? {
@@ -150,11 +154,21 @@ impl Sealer {
         }
     }
 
+    fn start(&self, program: &SealerProgram, arguments: &[String]) -> Result<Child, StoreError> {
+        let mut command = Command::new(&program.program);
+        command.args(&program.arguments).arg("--trace").arg(&self.trace).args(arguments);
+        if self.control.awaited.load(Ordering::Acquire) {
+            command.arg("--awaited");
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().map_err(StoreError::io("start the sealing program", &program.program))
+    }
+
     /// Waits for a sealing process; kills it when it is to be waited for no longer, which loses nothing: its log stays.
     fn wait(&self, child: &mut Child, number: u64) -> Result<ExitStatus, StoreError> {
         let failed = |error| StoreError::io("wait for the sealing of", log_path(&self.trace, number))(error);
         let patience = LAST_PATIENCE.0 + LAST_PATIENCE.1 * (log_size(&self.trace, number) >> 20) as u32;
-        let mut awaited_since = None;
+        let (mut awaited_since, mut raised) = (None, None::<Instant>);
         loop {
             if let Some(status) = child.try_wait().map_err(failed)? {
                 return Ok(status);
@@ -166,6 +180,11 @@ impl Sealer {
                 child.kill().map_err(failed)?;
                 let status = child.wait().map_err(failed)?;
                 return if hurry { Err(StoreError::SealingCut { number }) } else { Ok(status) };
+            }
+            if awaited && raised.is_none_or(|raised| raised.elapsed() > RAISE_AGAIN) {
+                // It may lower itself only after this.
+                raise_priority(child.id());
+                raised = Some(Instant::now());
             }
             thread::sleep(Duration::from_millis(10));
         }
@@ -198,28 +217,38 @@ fn words_of(child: &mut Child) -> String {
     words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn start(program: &SealerProgram, trace: &Path, arguments: &[String]) -> Result<Child, StoreError> {
-    let mut command = Command::new(&program.program);
-    command.args(&program.arguments).arg("--trace").arg(trace).args(arguments);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    command.spawn().map_err(StoreError::io("start the sealing program", &program.program))
-}
-
 /// Whether a signal has stopped the process, as /proc says (proc(5), `stat`: the state follows the name in parentheses).
 fn is_stopped(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| matches!(rest.trim_start().chars().next(), Some('T' | 't')))
 }
 
-/// Makes the calling process one that nobody has to wait for. For a sealing process, before it starts threads.
+/// Lets a sealing process that stood back go on as fast as any: somebody waits for it now. Where there are no autogroups, it stays
+/// slow: an ordinary user cannot raise a priority.
+fn raise_priority(pid: u32) {
+    let leads = |pid: rustix::process::Pid| rustix::process::getsid(Some(pid)).is_ok_and(|session| session == pid);
+    if i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).is_some_and(leads) {
+        let _ = std::fs::write(format!("/proc/{pid}/autogroup"), "0");
+    }
+}
+
+/// Makes the calling process one that nobody has to wait for, unless somebody does. For a sealing process, before it starts
+/// threads.
 ///
 /// It gets a session of its own: Ctrl-C on the recorder's terminal is the recorder's to answer, and Linux weighs whole sessions
 /// against each other where autogroups are on, so that niceness within the recorder's own would make room for the recorder only
 /// and not for the database (sched(7), "The autogroup feature").
-pub fn stand_back() {
-    if let Err(error) = rustix::process::setsid() {
+pub fn stand_back(awaited: bool) {
+    let alone = rustix::process::setsid();
+    if let Err(error) = alone {
         tracing::debug!(%error, "sealing stays in its session");
-    } else if let Err(error) = std::fs::write("/proc/self/autogroup", NICENESS.to_string()) {
+    }
+    if awaited {
+        return;
+    }
+    if alone.is_ok()
+        && let Err(error) = std::fs::write("/proc/self/autogroup", NICENESS.to_string())
+    {
         tracing::debug!(%error, "autogroups are off, or cannot be told");
     }
     lower_priority();

@@ -88,6 +88,9 @@ pub(crate) struct SealOptions {
     /// Remove what is not to be kept and merge small segments, for the recorder that runs and that started this process
     #[arg(long, conflicts_with = "log", hide = true)]
     pub(crate) maintain: bool,
+    /// The recorder has ended and waits: at ordinary priority
+    #[arg(long, hide = true)]
+    pub(crate) awaited: bool,
     /// What to keep then
     #[command(flatten)]
     pub(crate) retention: RetentionOptions,

@@ -41,14 +41,14 @@ pub(super) fn seal(options: &SealOptions, out: &mut dyn Write) -> anyhow::Result
     let directory = locate::trace_directory(&options.trace)?;
     if options.maintain {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
-        stand_back();
+        stand_back(options.awaited);
         maintain_trace(&directory, &options.retention.retention(), Timestamp::now())?;
         return Ok(Outcome::Done);
     }
     if let Some(number) = options.log {
         // What a recorder starts for each finished log ends with it, and leaves the processor to what is recorded.
         prctl::set_pdeathsig(Signal::SIGKILL)?;
-        stand_back();
+        stand_back(options.awaited);
         txray_store::seal::seal_finished_log(&directory, number, options.last)?;
         return Ok(Outcome::Done);
     }
