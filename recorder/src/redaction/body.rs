@@ -7,7 +7,7 @@ use super::{Action, Redactor};
 pub(super) fn mask(redactor: &Redactor, bytes: &[u8], content_type: &str) -> Option<Vec<u8>> {
     let lower = content_type.to_ascii_lowercase();
     let masked = if lower.starts_with("multipart/") {
-        multipart(redactor, bytes, content_type)?
+        multipart(redactor, bytes, content_type)
     } else if lower.starts_with("application/x-www-form-urlencoded") {
         form(redactor, bytes)
     } else if lower.contains("json") || matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'[')) {
@@ -25,14 +25,19 @@ fn form(redactor: &Redactor, bytes: &[u8]) -> Vec<u8> {
     if redacted == text { bytes.to_vec() } else { redacted.into_bytes() }
 }
 
-/// Parts of `multipart/form-data` whose field name is a credential's. None when the boundary is not given.
-fn multipart(redactor: &Redactor, bytes: &[u8], content_type: &str) -> Option<Vec<u8>> {
-    let (_, boundary) = content_type.split_once("boundary=")?;
-    let boundary = boundary.split(';').next().unwrap_or(boundary).trim().trim_matches('"');
-    let delimiter = format!("--{boundary}");
+/// Parts of `multipart/form-data` whose field name is a credential's. Where the boundary is not given, it is what the body begins
+/// with.
+fn multipart(redactor: &Redactor, bytes: &[u8], content_type: &str) -> Vec<u8> {
+    let given = parameter(content_type, "boundary").map(|boundary| format!("--{boundary}").into_bytes());
+    let first_line = || bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| line.starts_with(b"--"));
+    let delimiter = given.or_else(|| first_line().map(<[u8]>::to_vec));
     let mut out = Vec::with_capacity(bytes.len());
+    let Some(delimiter) = delimiter else {
+        part(redactor, bytes, &mut out);
+        return out;
+    };
     let mut rest = bytes;
-    while let Some(at) = find(rest, delimiter.as_bytes()) {
+    while let Some(at) = find(rest, &delimiter) {
         let (before, from) = rest.split_at(at);
         part(redactor, before, &mut out);
         let (mark, after) = from.split_at(delimiter.len());
@@ -40,7 +45,15 @@ fn multipart(redactor: &Redactor, bytes: &[u8], content_type: &str) -> Option<Ve
         rest = after;
     }
     part(redactor, rest, &mut out);
-    Some(out)
+    out
+}
+
+/// A parameter of a header's value (RFC 9110, 5.6.6), whose name may be in any case.
+fn parameter<'a>(header: &'a str, name: &str) -> Option<&'a str> {
+    header.split([';', '\r', '\n']).find_map(|parameter| {
+        let (found, value) = parameter.split_once('=')?;
+        found.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"'))
+    })
 }
 
 /// One part: headers, an empty line, content, and the line end before the next delimiter.
@@ -49,10 +62,8 @@ fn part(redactor: &Redactor, bytes: &[u8], out: &mut Vec<u8>) {
     let (headers, content) = bytes.split_at(border + 4);
     out.extend_from_slice(headers);
     let headers = String::from_utf8_lossy(headers);
-    let name = headers.split_once("name=").map(|(_, rest)| rest.split([';', '\r']).next().unwrap_or(rest));
     let value = content.strip_suffix(b"\r\n").unwrap_or(content);
-    let name = name.map(|name| name.trim_matches('"'));
-    match name.and_then(|name| redactor.field(name)) {
+    match parameter(&headers, "name").and_then(|name| redactor.field(name)) {
         None | Some(Action::Keep) => out.extend_from_slice(content),
         Some(_) if value.is_empty() => out.extend_from_slice(content),
         Some(action) => {
@@ -132,6 +143,14 @@ mod tests {
         let body = "--B\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\ns3cr3t\r\n--B\r\n\
                     Content-Disposition: form-data; name=\"note\"\r\n\r\nhello\r\n--B--\r\n";
         check("multipart/form-data; boundary=B", body, &body.replace("s3cr3t", "#"));
+        for content_type in ["multipart/form-data; Boundary=B", "multipart/form-data", "multipart/mixed; charset=utf-8"]
+        {
+            check(content_type, body, &body.replace("s3cr3t", "#"));
+        }
+        let file = "--B\r\ncontent-disposition: form-data; filename=\"x\"; Name=password\r\n\r\ns3cr3t\r\n--B--\r\n";
+        check("multipart/form-data; boundary=B", file, &file.replace("s3cr3t", "#"));
+        let part = file.strip_prefix("--B\r\n").unwrap().strip_suffix("--B--\r\n").unwrap();
+        check("multipart/form-data", part, &part.replace("s3cr3t", "#"));
         check("multipart/form-data; boundary=\"B\"", &body[..70], &body[..70].replace("s3cr3t", "#"));
     }
 
