@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use futures_util::FutureExt;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -56,11 +57,8 @@ impl SessionThreads {
         };
         sessions.fetch_add(1, Ordering::Relaxed);
         let seat = Seat(Arc::clone(sessions));
-        let seated = async move {
-            let _seat = seat;
-            session.await;
-        };
-        tasks.spawn_on(seated, runtime);
+        // An async block would hold the session twice, which is the most part of what a session that waits takes.
+        tasks.spawn_on(session.map(move |()| drop(seat)), runtime);
     }
 }
 

@@ -16,6 +16,9 @@ const REMEMBERED_MAX: usize = 16;
 /// while connections keep coming it shall not keep a core busy. What is asked meanwhile waits for the next reading.
 const LONG_READING: Duration = Duration::from_millis(10);
 
+/// So many long readings in a row come without a pause: few connections are to be found before they are closed again.
+const UNPAUSED_READINGS: u32 = 8;
+
 /// How many times as long as the reading the pause is.
 const PAUSE_FACTOR: u32 = 3;
 
@@ -88,6 +91,7 @@ impl SocketOwners {
 
     /// Answers until nothing is asked any more.
     fn answer(&self) {
+        let mut long_readings = 0;
         loop {
             let (waiting, mut recent) = {
                 let mut questions = self.lock();
@@ -105,7 +109,8 @@ impl SocketOwners {
             }
             self.lock().recent = recent;
             let took = began.elapsed();
-            if took > LONG_READING {
+            long_readings += u32::from(took > LONG_READING);
+            if took > LONG_READING && long_readings > UNPAUSED_READINGS {
                 thread::sleep((took * PAUSE_FACTOR).min(PAUSE_MAX));
             }
         }
