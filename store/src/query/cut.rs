@@ -46,6 +46,14 @@ pub(super) fn check_lsn(connection: &Connection, wanted: &str, lsn: Lsn) -> Resu
     }
 }
 
+/// Refuses what lies before everything that a trace has, where something was removed there.
+pub(super) fn check_beginning(connection: &Connection, wanted: &str) -> Result<(), QueryError> {
+    match cuts(connection)?.into_iter().next() {
+        Some(cut) => Err(before(&cut, wanted.to_owned())),
+        None => Ok(()),
+    }
+}
+
 /// The refusal of something that is not there but was, as far as its number tells: it is below the first one since the cut. The
 /// names of table and columns are constants.
 pub(super) fn removed(

@@ -6,7 +6,7 @@ use duckdb::Connection;
 use duckdb::types::Value;
 use serde::{Deserialize, Serialize};
 
-use super::cut::{check_lsn, check_time, removed};
+use super::cut::{check_beginning, check_lsn, check_time, removed};
 use super::decode::{Columns, bound_time, select};
 use super::error::QueryError;
 use super::restore::{base_copies, base_of, is_off};
@@ -201,6 +201,8 @@ fn at_lsn(connection: &Connection, position: &Position, lsn: Lsn) -> Result<Reso
     let first = [first, base.as_ref().map(|base| base.lsn)].into_iter().flatten().min();
     let known = first.is_some_and(|first| first <= lsn);
     let Some(at) = at.or(base.map(|base| base.completed)).filter(|_| known) else {
+        // A cut within a base copy has no position of its own.
+        check_beginning(connection, &position.to_string())?;
         let exists = match (first, last) {
             (Some(first), Some(last)) => format!("the trace has commits from {first} to {last}"),
             _ => "the trace has no commits".to_owned(),

@@ -259,7 +259,8 @@ proptest! {
                 if seeing(count, &but).xmax >= made.snapshot.xmax {
                     let lacking = VisibleSet::of(seeing(count, &but));
                     let (found, before) = both(&lacking);
-                    prop_assert_eq!(found, before, "cut {} at {:?}, {:?}", cut, made, lacking);
+                    // A row whose birth is lacking while a later change of it is not stands nowhere in particular.
+                    prop_assert_eq!(sorted(found), sorted(before), "cut {} at {:?}, {:?}", cut, made, lacking);
                 }
             }
         }
