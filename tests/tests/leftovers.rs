@@ -56,7 +56,7 @@ fn the_next_recording_removes_what_a_killed_one_left_and_nothing_of_a_live_one()
     ensure!(publications()? == 4 && trust_directories(&temporary)? == 2);
     killed.stop(Signal::SIGKILL)?;
     // Until the server has noticed it counts as alive.
-    let alive = "SELECT (SELECT count(*) FROM pg_replication_slots) || ' ' || (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')";
+    let alive = "SELECT (SELECT count(*) FROM pg_replication_slots) || ' ' || (SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^txray_')";
     let began = Instant::now();
     while sql(alive)?.trim() != "1 1" {
         ensure!(began.elapsed() < Duration::from_mins(1), "the killed recorder's sessions do not end");

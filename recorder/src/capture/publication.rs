@@ -24,17 +24,13 @@ const LOCK_ATTEMPTS: u32 = 5;
 /// Pause between lock attempts.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// First key of the advisory lock that a recorder holds as long as it lives; the second is the number in its names.
-const LOCK_CLASS: i32 = 0x7478_7261;
-
-/// As SQL over a publication `p`: whether its recorder is there. It holds its lock, or has a slot; when it has lost both with its
-/// connections, it makes its publications anew once it comes back. A durable slot keeps its publications, used or not.
+/// As SQL over a publication `p`: whether its recorder is there. A session of it is named like the publications, or it has a slot;
+/// when it has lost both with its connections, it makes its publications anew once it comes back. A durable slot keeps its
+/// publications, used or not.
 pub(super) const IN_USE: &str = "CASE WHEN p.pubname ~ '^txray_[0-9a-f]{8}_(full|ins)$' THEN
     EXISTS (SELECT FROM pg_replication_slots s WHERE starts_with(s.slot_name::text, substr(p.pubname, 1, 14)))
-    OR EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-               WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND d.datname = current_database()
-                 AND l.classid::int8 = 1954050657
-                 AND l.objid::int8 = ('x' || lpad(substr(p.pubname, 7, 8), 16, '0'))::bit(64)::int8)
+    OR EXISTS (SELECT FROM pg_stat_activity a
+               WHERE a.datname = current_database() AND a.application_name = substr(p.pubname, 1, 14))
     ELSE EXISTS (SELECT FROM pg_replication_slots s
                  WHERE s.slot_name = regexp_replace(p.pubname, '_(full|ins)$', '') AND s.active) END";
 
@@ -77,12 +73,6 @@ impl Names {
     pub(super) fn another_slot(&self) -> Self {
         let token = RandomState::new().build_hasher().finish() as u32;
         Names { base: self.base.clone(), slot: format!("{}_{token:08x}", self.base) }
-    }
-
-    /// The number in these names, where they are not a durable slot's.
-    fn number(&self) -> Option<i32> {
-        let digits = self.base.strip_prefix(PREFIX).filter(|digits| digits.len() == 8)?;
-        u32::from_str_radix(digits, 16).ok().map(u32::cast_signed)
     }
 
     fn of(&self, tracking: Tracking) -> Option<String> {
@@ -250,12 +240,11 @@ fn is_transient(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-/// Says by a lock that the recorder of these names lives; it lasts as long as the connection.
+/// Says by its name that the recorder of these names lives, as long as the connection lasts. Not by an advisory lock, which the
+/// application can see among its own.
 pub(super) async fn claim(client: &Client, names: &Names) {
-    let Some(number) = names.number() else { return };
-    // An old connection of ours that the server has not missed yet may hold it still: it says the same.
-    if let Err(error) = client.execute("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK_CLASS, &number]).await {
-        tracing::debug!(code = ?error.code(), "no lock tells other recorders that this one lives");
+    if let Err(error) = client.batch_execute(&format!("SET application_name = '{}'", names.base)).await {
+        tracing::debug!(code = ?error.code(), "no session tells other recorders that this one lives");
     }
 }
 

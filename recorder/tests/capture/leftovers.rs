@@ -54,12 +54,11 @@ async fn publications_of_a_killed_recorder_go_and_those_of_a_live_one_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn publications_stay_while_only_the_lock_tells_that_their_recorder_lives() {
+async fn publications_stay_while_only_a_session_tells_that_their_recorder_lives() {
     let server = Server::logical();
     server.run("CREATE PUBLICATION txray_0000abcd_full; CREATE PUBLICATION txray_ffffabcd_ins").await;
     let holder = server.client().await;
-    // 'txra', and the number in the name as PostgreSQL's int4.
-    holder.batch_execute("SELECT pg_advisory_lock(1954050657, -21555)").await.expect("a lock");
+    holder.batch_execute("SET application_name = 'txray_ffffabcd'").await.expect("a name");
     let running = server.capture().await;
     let now = publications(&server).await;
     assert!(now.contains(&"txray_ffffabcd_ins".to_owned()), "{now:?}");
