@@ -18,18 +18,18 @@ const { connect, failing, untilAsleep } = require('./show');
   await until(22);
   console.log(heard.join('\n'));
 
-  const sleeping = listener.query('SELECT pg_sleep(100)');
+  const sleeping = listener.query('SELECT pg_sleep(101)');
   sleeping.catch(() => {}); // it may fail before anyone looks
-  await untilAsleep(other);
+  await untilAsleep(other, 101);
   await other.query('SELECT pg_cancel_backend($1)', [listener.processID]);
   await failing('cancelled', sleeping);
   // node-postgres sends a CancelRequest for a query on a connection of its own
   const { Query } = require('pg');
-  const query = new Query('SELECT pg_sleep(100)');
+  const query = new Query('SELECT pg_sleep(102)');
   const outcome = new Promise((resolve, reject) => { query.on('end', resolve); query.on('error', reject); });
   outcome.catch(() => {});
   listener.query(query);
-  await untilAsleep(other);
+  await untilAsleep(other, 102);
   const canceller = new (require('pg').Client)();
   // the server closes that connection when it has sent all signals: what follows could be cancelled before that
   const sent = new Promise((resolve) => { canceller.connection.once('end', resolve); });
@@ -39,9 +39,9 @@ const { connect, failing, untilAsleep } = require('./show');
   console.log((await listener.query("SELECT 'goes on' AS told")).rows);
 
   const ended = new Promise((resolve) => { listener.on('error', (error) => resolve(error)); });
-  const asleep = listener.query('SELECT pg_sleep(100)');
+  const asleep = listener.query('SELECT pg_sleep(103)');
   asleep.catch(() => {});
-  await untilAsleep(other);
+  await untilAsleep(other, 103);
   await other.query('SELECT pg_terminate_backend($1)', [listener.processID]);
   await failing('terminated', asleep);
   console.log((await ended).message);

@@ -16,7 +16,8 @@ exports.failing = async (title, promise) => {
     console.log(`${title}: ${error.code} ${error.message} at ${error.position} ${error.constraint} ${error.detail} ${error.where}`);
   }
 };
-exports.untilAsleep = async (client, count = 1) => {
-  const sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(100)%' AND pid <> pg_backend_pid() AND datname = current_database()";
-  while (Number((await client.query(sql)).rows[0].count) < count) await new Promise((resolve) => setTimeout(resolve, 20));
+// Each sleep has seconds of its own: one that was cancelled may still look active when its client knows already.
+exports.untilAsleep = async (client, seconds) => {
+  const sql = `SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(${seconds})%' AND pid <> pg_backend_pid() AND datname = current_database()`;
+  while (Number((await client.query(sql)).rows[0].count) < 1) await new Promise((resolve) => setTimeout(resolve, 20));
 };
