@@ -102,7 +102,7 @@ impl Injector {
                 state.ghosts.remove(xid)
             };
             let result = match ghost {
-                Some(ghost) => finish(ghost).await,
+                Some(ghost) => finish(ghost, Vec::new()).await.map(drop),
                 None => match self.scripts.get(xid) {
                     Some(script) => connection.batch_execute(&script.committed(LOCK_TIMEOUT)).await,
                     None => Ok(()),
@@ -182,7 +182,7 @@ impl Injector {
                     self.interrupt(ghost).await;
                 }
                 // a task of its own: the statement may end, and this be dropped, before the commit is answered
-                let failed = match tokio::spawn(finish_with(ghost, scripts)).await {
+                let failed = match tokio::spawn(finish(ghost, scripts)).await {
                     Ok(Ok(failed)) => failed,
                     Ok(Err(error)) => {
                         tracing::debug!(%xid, code = ?error.code(), "a ghost could not commit");
@@ -300,18 +300,10 @@ pub async fn foreign_keys(config: &tokio_postgres::Config) -> Result<BTreeMap<Oi
     Ok(keys)
 }
 
-/// Commits an open transaction once its changes are applied.
-async fn finish(ghost: Ghost) -> Result<(), tokio_postgres::Error> {
+/// Commits an open transaction once its changes are applied, together with the changes of those that stood in line for it.
+/// Gives those whose changes could not be applied.
+async fn finish(ghost: Ghost, line: Vec<(Xid, Script)>) -> Result<Vec<Xid>, tokio_postgres::Error> {
     // a panic of the applying task is impossible; a cancelled one leaves the transaction to be rolled back
-    if let Ok(applied) = ghost.applying.await {
-        applied?;
-    }
-    ghost.client.batch_execute("COMMIT").await
-}
-
-/// Commits an open transaction together with the changes of those that stood in line for it. Gives those whose changes could
-/// not be applied.
-async fn finish_with(ghost: Ghost, line: Vec<(Xid, Script)>) -> Result<Vec<Xid>, tokio_postgres::Error> {
     if let Ok(applied) = ghost.applying.await {
         applied?;
     }

@@ -70,8 +70,8 @@ pub fn plan(trace: &Path, keep: Keep, now: Timestamp) -> Result<Option<PlannedCu
 /// Ages count back from `now`; `made` is when this is done.
 pub fn prune(trace: &Path, keep: Keep, now: Timestamp, made: Timestamp) -> Result<Option<Cut>, StoreError> {
     let _lock = SealerLock::acquire(trace)?;
-    sweep(trace, &Manifest::read(trace)?)?;
     let manifest = Manifest::read(trace)?;
+    sweep(trace, &manifest)?;
     match plan::plan(&manifest, log_bytes(trace)?, keep, now) {
         Some(planned) => {
             let manifest = cut(trace, manifest, &planned, made, Step::Removed)?;
@@ -193,8 +193,7 @@ pub(crate) fn sweep(trace: &Path, manifest: &Manifest) -> Result<(), StoreError>
             SegmentKind::Sealed => manifest.is_gone(number),
             SegmentKind::Merged | SegmentKind::Image => manifest.has_segment(number),
         });
-        let half_made = name.ends_with(".duckdb.tmp") || name.ends_with(".duckdb.tmp.wal");
-        if half_made || (left && !listed) {
+        if segment::is_half_made(&name) || (left && !listed) {
             segment::remove_if_there(&entry.path())?;
         }
     }

@@ -157,14 +157,12 @@ impl<'a> Seal<'a> {
 
 /// Removes what a crash may have left half made.
 pub(crate) fn remove_leftovers(trace: &Path) -> Result<(), StoreError> {
-    for (directory, endings) in
-        [(SEGMENT_DIRECTORY, &[".duckdb.tmp", ".duckdb.tmp.wal"][..]), (LOG_DIRECTORY, &[".log.new"])]
-    {
+    let is_half_made = |name: &str| segment::is_half_made(name) || name.ends_with(".log.new");
+    for directory in [SEGMENT_DIRECTORY, LOG_DIRECTORY] {
         let directory = trace.join(directory);
         let entries = fs::read_dir(&directory).map_err(StoreError::io("list", &directory))?;
         for entry in entries.flatten() {
-            let name = entry.file_name();
-            if endings.iter().any(|ending| name.to_string_lossy().ends_with(ending)) {
+            if is_half_made(&entry.file_name().to_string_lossy()) {
                 segment::remove_if_there(&entry.path())?;
             }
         }

@@ -20,9 +20,14 @@ pub const SEGMENT_DIRECTORY: &str = "segments";
 
 /// Orders in which tables are stored, so that what is asked for together lies together.
 const ORDERS: &[(&str, &str)] = &[
-    ("row_changes", "source, relation_id, key_hash, commit_lsn, ordinal"),
-    ("row_reads", "source, relation_id, key_hash, read_at"),
+    ("row_changes", " ORDER BY source, relation_id, key_hash, commit_lsn, ordinal, op, key"),
+    ("row_reads", " ORDER BY source, relation_id, key_hash, read_at"),
 ];
+
+/// The clause that puts a table's rows into the order in which they are stored; empty where any will do.
+pub(crate) fn order(table: &str) -> &'static str {
+    ORDERS.iter().find(|(name, _)| *name == table).map_or("", |(_, order)| order)
+}
 
 /// The file of a segment that stands for the logs from `first` to `last`, relative to its trace. No two segments of a trace
 /// ever have the same: merging takes more logs in, and an image ends at a later one.
@@ -49,11 +54,28 @@ pub(crate) fn temporary_path(trace: &Path, file: &str) -> PathBuf {
     trace.join(format!("{file}.tmp"))
 }
 
+/// Whether a file in the directory of segments is one that was being built.
+pub(crate) fn is_half_made(name: &str) -> bool {
+    name.ends_with(".duckdb.tmp") || name.ends_with(".duckdb.tmp.wal")
+}
+
 /// Which segment of which trace.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SegmentIdentity {
     pub(crate) trace_id: TraceId,
     pub(crate) number: u64,
+}
+
+impl SegmentIdentity {
+    /// The statement that writes it into a database which is attached under that name.
+    pub(crate) fn creation(&self, database: &str) -> String {
+        format!(
+            "CREATE TABLE {database}.txray_segment AS SELECT {}::VARCHAR AS trace_id, {}::UBIGINT AS number, \
+             {FORMAT_VERSION}::UINTEGER AS format_version",
+            quoted(&self.trace_id.to_string()),
+            self.number,
+        )
+    }
 }
 
 /// Writes rows to a new DuckDB file at `path`, synced; an earlier attempt's file is replaced. Answers with the number of
@@ -80,21 +102,14 @@ fn fill(path: &Path, identity: SegmentIdentity, tables: Tables) -> Result<BTreeM
     create_tables(&connection).and_then(|()| tables.append_to(&connection)).map_err(StoreError::query(failed))?;
     let statements = |batch: String| connection.execute_batch(&batch).map_err(StoreError::query(failed));
     statements(format!("ATTACH {} AS segment", quoted(&path.to_string_lossy())))?;
-    statements(format!(
-        "CREATE TABLE segment.txray_segment AS SELECT {}::VARCHAR AS trace_id, {}::UBIGINT AS number, \
-         {FORMAT_VERSION}::UINTEGER AS format_version",
-        quoted(&identity.trace_id.to_string()),
-        identity.number,
-    ))?;
+    statements(identity.creation("segment"))?;
     let mut counts = BTreeMap::new();
     for Table { name, .. } in TABLES {
         let count: u64 = connection
             .query_row(&format!("SELECT count(*) FROM memory.main.{name}"), [], |row| row.get(0))
             .map_err(StoreError::query(failed))?;
         if count > 0 {
-            let order = ORDERS.iter().find(|(table, _)| table == name);
-            let order = order.map(|(_, columns)| format!(" ORDER BY {columns}")).unwrap_or_default();
-            statements(format!("CREATE TABLE segment.{name} AS SELECT * FROM memory.main.{name}{order}"))?;
+            statements(format!("CREATE TABLE segment.{name} AS SELECT * FROM memory.main.{name}{}", order(name)))?;
             // A log's rows need not be in memory twice.
             statements(format!("DROP TABLE memory.main.{name}"))?;
             counts.insert((*name).to_owned(), count);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -134,6 +134,20 @@ impl LoadServer {
 }
 
 impl LoadRecorder {
+    /// Waits until the live trace answers a query so, with one value.
+    pub fn wait_for(&self, query: &str, wanted: &str) -> anyhow::Result<()> {
+        let directory = self.trace.to_str().context("UTF-8")?;
+        let deadline = Instant::now() + Duration::from_mins(1);
+        loop {
+            let found = txray(["sql", query, "-o", "csv", "--trace", directory])?.expect(0)?;
+            if found.lines().nth(1) == Some(wanted) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{query} gives {found} and not {wanted}");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// Ends it as Ctrl-C would, and gives its summary.
     pub fn finish(mut self) -> anyhow::Result<String> {
         let code = self.program.stop(Signal::SIGINT)?;
@@ -194,7 +208,7 @@ pub fn sealing_processes(recorder: u32) -> Vec<u32> {
 
 /// Stops the process that seals a log now, or the next one that does, and names it.
 pub fn stop_sealer(recorder: u32) -> anyhow::Result<u32> {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     loop {
         if let Some(pid) = sealing_processes(recorder).first() {
             // It may have ended just now; then the next one is stopped.

@@ -9,20 +9,6 @@ use nix::sys::signal::Signal;
 use txray_tests::load::{LoadRecorder, LoadServer};
 use txray_tests::{Program, run, txray};
 
-/// Waits until the live trace answers a query so.
-fn wait_for(recorder: &LoadRecorder, query: &str, wanted: &str) -> anyhow::Result<()> {
-    let directory = recorder.trace.to_str().context("UTF-8")?;
-    let deadline = Instant::now() + Duration::from_mins(1);
-    loop {
-        let found = txray(["sql", query, "-o", "csv", "--trace", directory])?.expect(0)?;
-        if found.lines().nth(1) == Some(wanted) {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "{query} gives {found} and not {wanted}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 /// Runs SQL through the recorder with psql, as a program of its own.
 fn psql(server: &LoadServer, recorder: &LoadRecorder, sql: &str) -> Command {
     let mut command = Command::new(server.server.options().binaries.program("psql"));
@@ -49,7 +35,7 @@ fn a_client_that_crashes_in_a_transaction_leaves_a_session_that_ended() -> anyho
     let balance =
         run(&mut psql(&server, &recorder, "SELECT bbalance FROM pgbench_branches WHERE bid = 1"))?.expect(0)?;
     ensure!(balance.trim() == "0", "the crashed client's work was committed: {balance}");
-    wait_for(&recorder, "SELECT count(*) FROM sessions WHERE ended IS NULL", "0")?;
+    recorder.wait_for("SELECT count(*) FROM sessions WHERE ended IS NULL", "0")?;
     recorder.finish()?;
     Ok(())
 }
@@ -131,10 +117,10 @@ fn a_client_that_crashes_within_a_block_gives_up_its_locks() -> anyhow::Result<(
     run(&mut psql(&server, &recorder, update))?.expect(0)?;
     let balance = run(&mut psql(&server, &recorder, "SELECT bbalance FROM pgbench_branches"))?.expect(0)?;
     ensure!(balance.trim() == "1", "the crashed client's work was committed: {balance}");
-    wait_for(&recorder, "SELECT count(*) FROM sessions WHERE ended IS NULL", "0")?;
+    recorder.wait_for("SELECT count(*) FROM sessions WHERE ended IS NULL", "0")?;
     let rolled_back = "SELECT count(*) FROM transactions WHERE outcome = 'committed' AND id = (SELECT transaction_id \
                        FROM statements JOIN sql_texts ON sql_id = sql_texts.id WHERE text LIKE '%bbalance = 77%')";
-    wait_for(&recorder, rolled_back, "0")?;
+    recorder.wait_for(rolled_back, "0")?;
     recorder.finish()?;
     Ok(())
 }
@@ -152,10 +138,10 @@ fn a_client_that_crashes_within_a_result_ends_its_session() -> anyhow::Result<()
     wait_for_sessions(&server, "state = 'active' AND query LIKE 'COPY%'", 1)?;
     client.crash()?;
     wait_for_sessions(&server, "query LIKE 'COPY%'", 0)?;
-    wait_for(&recorder, "SELECT count(*) FROM sessions WHERE ended IS NULL", "0")?;
+    recorder.wait_for("SELECT count(*) FROM sessions WHERE ended IS NULL", "0")?;
     let cut_short = "SELECT count(*) FROM statements JOIN sql_texts ON sql_id = sql_texts.id WHERE text LIKE '%repeat%' \
                     AND command_tag IS NULL";
-    wait_for(&recorder, cut_short, "1")?;
+    recorder.wait_for(cut_short, "1")?;
     recorder.finish()?;
     Ok(())
 }

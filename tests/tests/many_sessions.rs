@@ -3,11 +3,11 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use txray_tests::load::{LoadRecorder, LoadServer, resident_memory};
+use txray_tests::load::{LoadServer, resident_memory};
 use txray_tests::{run, txray};
 
 /// Sessions that are opened at once.
@@ -33,20 +33,6 @@ fn until_ready(stream: &mut TcpStream) -> anyhow::Result<()> {
 fn simple_query(sql: &str) -> Vec<u8> {
     let length = u32::try_from(sql.len() + 5).expect("a short text");
     [b"Q", length.to_be_bytes().as_slice(), sql.as_bytes(), b"\0"].concat()
-}
-
-/// Waits until the live trace answers a query so.
-fn wait_for(recorder: &LoadRecorder, query: &str, wanted: &str) -> anyhow::Result<()> {
-    let directory = recorder.trace.to_str().context("UTF-8")?;
-    let deadline = Instant::now() + Duration::from_mins(1);
-    loop {
-        let found = txray(["sql", query, "-o", "csv", "--trace", directory])?.expect(0)?;
-        if found.lines().nth(1) == Some(wanted) {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "{query} gives {found} and not {wanted}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 #[test]
@@ -85,7 +71,7 @@ fn a_thousand_sessions_at_once_work_and_take_little_memory_while_they_wait() -> 
     ensure!(each <= IDLE_BYTES_MAX, "a session that waits takes {each} bytes");
     drop(sessions);
 
-    wait_for(&recorder, "SELECT count(*) FROM sessions WHERE ended IS NULL", "0")?;
+    recorder.wait_for("SELECT count(*) FROM sessions WHERE ended IS NULL", "0")?;
     let directory = recorder.trace.to_str().context("UTF-8")?.to_owned();
     recorder.finish()?;
     let query =

@@ -84,8 +84,12 @@ pub(super) async fn tighten(client: &Client, unproved: &Unproved, warnings: &mut
 
 /// Whether a row was refused for what it holds.
 pub(super) fn is_about_values(error: &ReplayError) -> bool {
-    let ReplayError::Refused { source, .. } = error else { return false };
-    source.code().is_some_and(|code| code.code().starts_with("22") || code.code().starts_with("23"))
+    matches!(error, ReplayError::Refused { source, .. } if source.code().is_some_and(concerns_values))
+}
+
+/// Classes of SQLSTATE: data exceptions, and violations of integrity constraints.
+fn concerns_values(code: &SqlState) -> bool {
+    code.code().starts_with("22") || code.code().starts_with("23")
 }
 
 /// What has been left out so far of the part of a dump that follows the rows.
@@ -113,12 +117,11 @@ impl Leniency {
         warnings: &mut Vec<String>,
     ) -> bool {
         let Some(code) = error.code() else { return false };
-        let about_values = code.code().starts_with("22") || code.code().starts_with("23");
         let names_one = self.tables.iter().any(|table| mentions(&statement.sql, table));
         // What needs an index that is not there.
         let missing = [SqlState::INVALID_FOREIGN_KEY, SqlState::UNDEFINED_OBJECT, SqlState::UNDEFINED_TABLE];
         let follows = self.left_out && missing.contains(code);
-        if !(about_values && names_one || follows) {
+        if !(concerns_values(code) && names_one || follows) {
             return false;
         }
         let name = statement.entry.as_deref().and_then(|entry| entry.strip_prefix("Name: "));
@@ -145,10 +148,11 @@ fn plain_name(relation: &RelationInfo) -> String {
     format!("{}.{}", relation.namespace, relation.name)
 }
 
-/// Whether SQL names a table, and not only a longer name that begins alike.
+/// Whether SQL names a table, and not only a longer name that begins or ends alike.
 fn mentions(sql: &str, table: &str) -> bool {
-    let continues = |rest: &str| rest.starts_with(|next: char| next.is_alphanumeric() || next == '_' || next == '$');
-    sql.match_indices(table).any(|(at, _)| !continues(&sql[at + table.len()..]))
+    let of_name = |one: char| one.is_alphanumeric() || one == '_' || one == '$';
+    sql.match_indices(table)
+        .any(|(at, _)| !sql[..at].ends_with(of_name) && !sql[at + table.len()..].starts_with(of_name))
 }
 
 #[cfg(test)]
@@ -162,5 +166,6 @@ mod tests {
         assert!(!mentions(sql, "public.user"));
         assert!(mentions("ALTER TABLE ONLY public.users_old ADD x; ALTER TABLE public.users", "public.users"));
         assert!(!mentions("ALTER TABLE ONLY public.users_old ADD x", "public.users"));
+        assert!(!mentions("ALTER TABLE ONLY not_public.users ADD x", "public.users"));
     }
 }

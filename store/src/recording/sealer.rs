@@ -4,7 +4,7 @@
 //! place and is tried again; the logs behind it wait, because the segments' chain follows the logs' order.
 
 use std::collections::VecDeque;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -39,6 +39,16 @@ pub(crate) struct SealerControl {
     pub(crate) awaited: AtomicBool,
     /// Nobody has the patience to wait: what is not sealed stays as it is.
     pub(crate) hurry: AtomicBool,
+}
+
+/// How a sealing process ended.
+#[derive(Debug)]
+enum Ended {
+    Well,
+    /// It was killed, because the recorder was to end at once.
+    Cut,
+    /// With that status, and those words.
+    Badly(String),
 }
 
 #[derive(Debug, Clone)]
@@ -119,12 +129,9 @@ impl Sealer {
         if let Some(size) = self.retention.size {
             arguments.extend(["--retain-size".to_owned(), size.to_string()]);
         }
-        let mut child = self.start(program, &arguments)?;
-        let status = self.wait(&mut child, 0);
-        let words = words_of(&mut child);
-        match status? {
-            status if status.success() => Ok(()),
-            status => Err(StoreError::MaintenanceFailed { how: format!("{status}; {words}") }),
+        match self.run_program(program, &arguments, 0)? {
+            Ended::Well | Ended::Cut => Ok(()),
+            Ended::Badly(how) => Err(StoreError::MaintenanceFailed { how }),
         }
     }
 
@@ -145,41 +152,46 @@ impl Sealer {
         if place == LogPlace::Last {
             arguments.push("--last".to_owned());
         }
-        let mut child = self.start(program, &arguments)?;
-        let status = self.wait(&mut child, number);
-        let words = words_of(&mut child);
-        match status? {
-            status if status.success() => Ok(!log_path(&self.trace, number).exists()),
-            status => Err(StoreError::SealerFailed { number, how: format!("{status}; {words}") }),
+        match self.run_program(program, &arguments, log_size(&self.trace, number))? {
+            Ended::Well => Ok(!log_path(&self.trace, number).exists()),
+            Ended::Cut => Err(StoreError::SealingCut { number }),
+            Ended::Badly(how) => Err(StoreError::SealerFailed { number, how }),
         }
     }
 
-    fn start(&self, program: &SealerProgram, arguments: &[String]) -> Result<Child, StoreError> {
+    /// Runs the sealing program over so many bytes of log.
+    fn run_program(&self, program: &SealerProgram, arguments: &[String], bytes: u64) -> Result<Ended, StoreError> {
         let mut command = Command::new(&program.program);
         command.args(&program.arguments).arg("--trace").arg(&self.trace).args(arguments);
         if self.control.awaited.load(Ordering::Acquire) {
             command.arg("--awaited");
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        command.spawn().map_err(StoreError::io("start the sealing program", &program.program))
+        let mut child = command.spawn().map_err(StoreError::io("start the sealing program", &program.program))?;
+        let patience = LAST_PATIENCE.0 + LAST_PATIENCE.1 * (bytes >> 20) as u32;
+        let status = self.wait(&mut child, patience);
+        Ok(match status.map_err(StoreError::io("wait for the sealing program", &program.program))? {
+            None => Ended::Cut,
+            Some(status) if status.success() => Ended::Well,
+            Some(status) => Ended::Badly(format!("{status}; {}", words_of(&mut child))),
+        })
     }
 
-    /// Waits for a sealing process; kills it when it is to be waited for no longer, which loses nothing: its log stays.
-    fn wait(&self, child: &mut Child, number: u64) -> Result<ExitStatus, StoreError> {
-        let failed = |error| StoreError::io("wait for the sealing of", log_path(&self.trace, number))(error);
-        let patience = LAST_PATIENCE.0 + LAST_PATIENCE.1 * (log_size(&self.trace, number) >> 20) as u32;
+    /// Waits for a sealing process; kills it when it is to be waited for no longer, which loses nothing: what it works on stays.
+    /// None when nobody has the patience to wait at all.
+    fn wait(&self, child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>> {
         let (mut awaited_since, mut raised) = (None, None::<Instant>);
         loop {
-            if let Some(status) = child.try_wait().map_err(failed)? {
-                return Ok(status);
+            if let Some(status) = child.try_wait()? {
+                return Ok(Some(status));
             }
             let awaited = self.control.awaited.load(Ordering::Acquire);
             let since = awaited.then(|| *awaited_since.get_or_insert_with(Instant::now));
             let hurry = self.control.hurry.load(Ordering::Acquire);
             if hurry || since.is_some_and(|since| since.elapsed() > patience || is_stopped(child.id())) {
-                child.kill().map_err(failed)?;
-                let status = child.wait().map_err(failed)?;
-                return if hurry { Err(StoreError::SealingCut { number }) } else { Ok(status) };
+                child.kill()?;
+                let status = child.wait()?;
+                return Ok((!hurry).then_some(status));
             }
             if awaited && raised.is_none_or(|raised| raised.elapsed() > RAISE_AGAIN) {
                 // It may lower itself only after this.

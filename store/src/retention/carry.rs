@@ -40,23 +40,28 @@ impl Server {
 
     /// Copies changes of a relation that the image's rows do not hold, and those of work that is kept.
     pub(super) fn kept_changes(&self, relation: Oid) -> String {
-        let unseen =
-            self.state.as_ref().map_or_else(|| "true".to_owned(), |state| format!("{} IS NOT TRUE", state.visible));
         format!(
             "INSERT INTO made.row_changes SELECT * FROM row_changes
              WHERE source = {} AND relation_id = {relation} AND (
-                (op <> 'base' AND {} AND ({unseen} OR transaction_id IN (SELECT id FROM carried)))
+                (op <> 'base' AND {} AND ({} OR transaction_id IN (SELECT id FROM carried)))
                 OR (op = 'base' AND {} AND {}))
              ORDER BY key_hash, commit_lsn, ordinal, op, key",
-            self.source, self.span_changes, self.span_base, self.later_base
+            self.source,
+            self.span_changes,
+            self.unseen(),
+            self.span_base,
+            self.later_base
         )
     }
 
     /// Commits that the image's rows do not hold as a whole.
     fn unseen_commits(&self) -> String {
-        let unseen =
-            self.state.as_ref().map_or_else(|| "true".to_owned(), |state| format!("{} IS NOT TRUE", state.visible));
-        format!("(source = {} AND {} AND {unseen})", self.source, self.span_changes)
+        format!("(source = {} AND {} AND {})", self.source, self.span_changes, self.unseen())
+    }
+
+    /// What the image's rows do not hold, as a condition.
+    fn unseen(&self) -> String {
+        self.state.as_ref().map_or_else(|| "true".to_owned(), |state| format!("{} IS NOT TRUE", state.visible))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::error::StoreError;
 use crate::ids::{Lsn, Oid, SourceId};
 use crate::manifest::{CutSource, ManifestRelation, SegmentEntry, TraceId};
 use crate::query::{Catalogue, LivePlace, LiveRow, Makings, live_rows};
+use crate::segment::SegmentIdentity;
 use crate::snapshot::PgSnapshot;
 use crate::time::Timestamp;
 
@@ -58,7 +59,7 @@ pub(super) fn build(trace: &Path, file: &Path, ground: &Ground<'_>) -> Result<Ma
     carry::others(&workshop, &servers, ground)?;
     let sources = servers.iter().filter_map(Server::cut).collect();
     let number = ground.removed.last().map_or(0, |entry| entry.number);
-    let tables = workshop.finish(ground.trace_id, number)?;
+    let tables = workshop.finish(SegmentIdentity { trace_id: ground.trace_id, number })?;
     let row_changes = tables.get("row_changes").copied().unwrap_or_default();
     Ok(Made { tables, relations, row_changes, sources })
 }

@@ -7,18 +7,12 @@ use super::workshop::Workshop;
 use crate::error::StoreError;
 use crate::manifest::{Deed, Manifest, Range, Replaced, SegmentEntry, SegmentExtent, SegmentKind};
 use crate::schema::TABLES;
-use crate::segment;
+use crate::segment::{self, SegmentIdentity};
 
 /// From so many segments on, neighbours are merged. Readers attach them all: 64 cost a few milliseconds, 1,000 a second.
 const MOST_SEGMENTS: usize = 48;
 /// How many neighbours become one.
 const WINDOW: usize = 8;
-
-/// Order of a table whose rows are looked up by row.
-const SORTED: &[(&str, &str)] = &[
-    ("row_changes", " ORDER BY source, relation_id, key_hash, commit_lsn, ordinal, op, key"),
-    ("row_reads", " ORDER BY source, relation_id, key_hash, read_at"),
-];
 
 /// The neighbours to merge next, as places in the list of segments: those that take least to copy; none while there are few
 /// segments. An image stays apart: it is remade with the next removal.
@@ -47,11 +41,10 @@ pub(super) fn merge(
     let workshop = Workshop::open(trace, &temporary, &parts, &[], "merge segments")?;
     for table in TABLES {
         if parts.iter().any(|part| part.tables.contains_key(table.name)) {
-            let order = SORTED.iter().find(|(name, _)| *name == table.name).map_or("", |(_, order)| order);
-            workshop.make(table.name, &format!("SELECT * FROM main.{}{order}", table.name))?;
+            workshop.make(table.name, &format!("SELECT * FROM main.{}{}", table.name, segment::order(table.name)))?;
         }
     }
-    let tables = workshop.finish(manifest.trace_id, number)?;
+    let tables = workshop.finish(SegmentIdentity { trace_id: manifest.trace_id, number })?;
     let (bytes, digest) = segment::digest(&temporary)?;
     let entry = SegmentEntry {
         number,

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use duckdb::Connection;
 
 use crate::error::StoreError;
-use crate::manifest::{SegmentEntry, TraceId};
+use crate::manifest::SegmentEntry;
 use crate::reader::session::{attach, views};
-use crate::schema::{FORMAT_VERSION, TABLES};
-use crate::segment::{create_tables, open_in_memory, quoted, remove_if_there, wal_of};
+use crate::schema::TABLES;
+use crate::segment::{SegmentIdentity, create_tables, open_in_memory, quoted, remove_if_there, wal_of};
 
 /// What DuckDB may take; what needs more goes through the disk.
 const MEMORY: &str = "128MiB";
@@ -76,12 +76,8 @@ impl Workshop {
     }
 
     /// Names the segment, and writes it out, synced. Answers with the number of rows of each table that has any.
-    pub(super) fn finish(self, trace_id: TraceId, number: u64) -> Result<BTreeMap<String, u64>, StoreError> {
-        self.run(&format!(
-            "CREATE TABLE made.txray_segment AS SELECT {}::VARCHAR AS trace_id, {number}::UBIGINT AS number, \
-             {FORMAT_VERSION}::UINTEGER AS format_version",
-            quoted(&trace_id.to_string()),
-        ))?;
+    pub(super) fn finish(self, identity: SegmentIdentity) -> Result<BTreeMap<String, u64>, StoreError> {
+        self.run(&identity.creation("made"))?;
         let mut counts = BTreeMap::new();
         for table in TABLES {
             let exists = format!(
