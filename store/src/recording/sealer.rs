@@ -229,17 +229,27 @@ fn words_of(child: &mut Child) -> String {
     words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a signal has stopped the process, as /proc says (proc(5), `stat`: the state follows the name in parentheses).
+/// A process's state and the session it is in, from its `stat` in /proc (proc(5)). The session is 0 when it began outside of
+/// this PID namespace, as that of a container's commands may (pid_namespaces(7)).
+fn state_and_session(stat: &str) -> Option<(char, u32)> {
+    // the name before these fields is in parentheses and may hold anything
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.nth(2)?.parse().ok()?))
+}
+
+fn state_and_session_of(pid: u32) -> Option<(char, u32)> {
+    state_and_session(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Whether a signal has stopped the process.
 fn is_stopped(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| matches!(rest.trim_start().chars().next(), Some('T' | 't')))
+    matches!(state_and_session_of(pid), Some(('T' | 't', _)))
 }
 
 /// Lets a sealing process that stood back go on as fast as any: somebody waits for it now. Where there are no autogroups, it stays
 /// slow: an ordinary user cannot raise a priority.
 fn raise_priority(pid: u32) {
-    let leads = |pid: rustix::process::Pid| rustix::process::getsid(Some(pid)).is_ok_and(|session| session == pid);
-    if i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).is_some_and(leads) {
+    if state_and_session_of(pid).is_some_and(|(_, session)| session == pid) {
         let _ = std::fs::write(format!("/proc/{pid}/autogroup"), "0");
     }
 }
@@ -270,5 +280,51 @@ pub fn stand_back(awaited: bool) {
 fn lower_priority() {
     if let Err(error) = rustix::process::nice(NICENESS) {
         tracing::debug!(%error, "could not lower the priority of sealing");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::*;
+
+    #[test]
+    fn a_session_that_began_in_another_namespace_is_nobodys_here() {
+        assert_eq!(state_and_session("2 (cat) R 1 0 0 0 -1 4194304 74 0"), Some(('R', 0)));
+        assert_eq!(
+            state_and_session("77 (a) T 9 9 (9) S 1 77 76 0 -1"),
+            Some(('S', 76)),
+            "a name may look like fields"
+        );
+        assert_eq!(state_and_session(""), None);
+        assert_eq!(state_and_session("77 (cut) S 1"), None);
+    }
+
+    #[test]
+    fn a_running_process_is_asked_and_one_that_is_gone_answers_nothing() {
+        let mut child = Command::new("sleep").arg("600").spawn().expect("sleep runs");
+        let pid = child.id();
+        let own = state_and_session_of(std::process::id()).expect("it runs");
+        assert_eq!(
+            state_and_session_of(pid).map(|(_, session)| session),
+            Some(own.1),
+            "a child is in its parent's session"
+        );
+        assert!(!is_stopped(pid));
+        // whoever leads no session keeps its priority, whatever the session is
+        raise_priority(pid);
+
+        let as_pid = Pid::from_raw(i32::try_from(pid).expect("pids fit")).expect("not 0");
+        kill_process(as_pid, Signal::STOP).expect("it is ours");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !is_stopped(pid) {
+            assert!(Instant::now() < deadline, "it does not stop");
+            thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().expect("it is ours");
+        child.wait().expect("it ends");
+        assert!(!is_stopped(pid));
+        raise_priority(pid);
     }
 }
