@@ -10,6 +10,7 @@ mod backend;
 mod frontend;
 pub mod inject;
 mod lookahead;
+mod opening;
 mod prepared;
 mod results;
 mod settings;
@@ -31,6 +32,7 @@ use txray_store::time::Timestamp;
 
 use self::attribution::Attribution;
 use self::inject::Asking;
+use self::opening::Opening;
 use self::prepared::{Portal, PreparedStatements};
 use self::sql::SqlCache;
 use self::transaction::Transactions;
@@ -84,6 +86,7 @@ pub struct Session {
     origin: SessionOrigin,
     limits: SessionLimits,
     phase: Phase,
+    opening: Opening,
     status: TransactionStatus,
     key: Option<BackendKey>,
     /// When the server was ready for the first batch.
@@ -126,6 +129,7 @@ impl Session {
             id,
             limits,
             phase: Phase::Starting,
+            opening: Opening::default(),
             status: TransactionStatus::Idle,
             key: None,
             ready_at: Timestamp::default(),

@@ -9,7 +9,7 @@ use tokio_postgres::{AsyncMessage, NoTls};
 use txray_recorder::pg::session::Mode;
 use txray_recorder::pg::upstream::Upstream;
 use txray_recorder::pg::wire::startup::{self, StartupMessage, StartupPacket};
-use txray_store::event::{Event, Format, GapKind};
+use txray_store::event::{Event, Format, GapKind, SnapshotRecord};
 
 use crate::harness::{DEADLINE, Proxy, Server};
 
@@ -50,6 +50,45 @@ async fn cancel_requests_never_hit_a_question() {
     }
     let recorded = proxy.finish().await;
     assert_eq!(recorded.gaps().len(), 0, "{:?}", recorded.gaps());
+}
+
+/// Some clients do not wait for the server before they send their first statements.
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_that_come_with_the_startup_packet_wait_for_the_session() {
+    let server = Server::start();
+    for mode in [Mode::Inject, Mode::Observe] {
+        let proxy = server.proxy(mode).await;
+        for round in 0..20 {
+            let mut bytes = Vec::new();
+            let parameters = [("user", "postgres"), ("database", "postgres")];
+            let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            startup::encode(&StartupPacket::Startup(StartupMessage { major: 3, minor: 0, parameters }), &mut bytes);
+            bytes.extend_from_slice(b"Q\0\0\0\x0eselect 41\0Q\0\0\0\x0fselect 1/0\0Q\0\0\0\x0eselect 43\0X\0\0\0\x04");
+            let mut stream = TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("it listens");
+            stream.write_all(&bytes).await.expect("taken");
+            let mut heard = Vec::new();
+            let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut heard)).await;
+            read.expect("the session ends").expect("in good order");
+            let kinds = kinds(&heard);
+            assert!(kinds.ends_with("KZTDCZEZTDCZ"), "{mode:?} {round}: {kinds}");
+        }
+        let recorded = proxy.finish().await;
+        assert_eq!(recorded.gaps().len(), 0, "{:?}", recorded.gaps());
+        assert_eq!(recorded.statements().len(), 60);
+        let known =
+            recorded.statements().iter().filter(|it| matches!(it.snapshot, SnapshotRecord::Before { .. })).count();
+        assert_eq!(known > 0, mode == Mode::Inject, "{known} snapshots");
+    }
+}
+
+/// The types of the messages of a server.
+fn kinds(mut bytes: &[u8]) -> String {
+    let mut kinds = String::new();
+    while let [kind, a, b, c, d, ..] = bytes {
+        kinds.push(char::from(*kind));
+        bytes = &bytes[1 + u32::from_be_bytes([*a, *b, *c, *d]) as usize..];
+    }
+    kinds
 }
 
 #[tokio::test(flavor = "multi_thread")]

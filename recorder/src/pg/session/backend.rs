@@ -9,7 +9,7 @@ use super::sql::Sql;
 use super::work::{Described, Draft, Work};
 use super::{Output, Phase, Session};
 use crate::pg::wire::WireError;
-use crate::pg::wire::backend::{self, Authentication, Backend, TransactionStatus};
+use crate::pg::wire::backend::{self, Backend, TransactionStatus};
 use crate::pg::wire::rows::ColumnDescription;
 use crate::pg::wire::server_error::ErrorFields;
 
@@ -121,8 +121,8 @@ impl Session {
                 self.stop_asking("the server is in recovery: its snapshots do not list transactions in progress", now);
             }
             Backend::BackendKeyData(key) => self.key = Some(key),
-            Backend::Authentication(Authentication::Ok | Authentication::Sasl(_) | Authentication::Other(..))
-            | Backend::ParameterStatus { .. }
+            Backend::Authentication(request) => self.opening.asked(&request),
+            Backend::ParameterStatus { .. }
             | Backend::NegotiateProtocolVersion { .. }
             | Backend::NoticeResponse(_)
             | Backend::NotificationResponse

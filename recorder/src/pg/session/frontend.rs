@@ -41,6 +41,9 @@ impl Session {
 
     /// Follows a message whose payload is not looked at: COPY data or a password.
     pub fn frontend_skipped(&mut self, kind: u8, total_bytes: usize) {
+        if self.phase == Phase::Starting {
+            self.opening.said(kind);
+        }
         if kind == b'd'
             && let Some(Work::Query { running: draft, .. } | Work::Execute(draft)) = self.queue.front_mut()
         {
@@ -55,6 +58,9 @@ impl Session {
         now: Timestamp,
         out: &mut Output<'_>,
     ) {
+        if self.phase == Phase::Starting {
+            self.opening.said_more();
+        }
         if self.phase != Phase::Running {
             return;
         }

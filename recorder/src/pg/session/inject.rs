@@ -202,6 +202,11 @@ impl Session {
         if std::mem::replace(&mut self.asking.started, true) || self.is_starting() || self.is_blind() {
             return &[];
         }
+        if self.opening.is_overtaken() {
+            let reason = "the client sent statements while its session had not begun";
+            self.go_blind(GapKind::Undecodable, reason, now, out);
+            return &[];
+        }
         if self.asking.is_on() && self.asking.default_read_only {
             self.stop_asking(
                 "transactions are read-only by default: if they are also deferrable, asking would wait",

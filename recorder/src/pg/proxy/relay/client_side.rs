@@ -34,6 +34,13 @@ impl Relay {
                 }
                 continue;
             }
+            if !self.raw && self.from_client.at_border() && self.session.is_starting() {
+                match self.session.bytes_for_opening(&self.link.client.inbound) {
+                    0 => return,
+                    length => self.forward_from_client(length).await,
+                }
+                continue;
+            }
             if !self.raw && self.from_client.at_border() && self.session.is_idle() {
                 let all = self.link.client.read_ended || self.link.client.inbound.len() >= LOOK_AHEAD_BYTES;
                 match self.session.look_ahead(&self.link.client.inbound, all) {
@@ -51,7 +58,7 @@ impl Relay {
                 }
             }
             self.stand_aside().await;
-            self.forward_from_client().await;
+            self.forward_from_client(self.link.client.inbound.len()).await;
         }
         if self.link.client.inbound.is_empty() {
             self.held_since = None;
@@ -61,9 +68,10 @@ impl Relay {
         }
     }
 
-    /// Sends everything that is held, then follows it.
-    async fn forward_from_client(&mut self) {
+    /// Sends so much of what is held, then follows it.
+    async fn forward_from_client(&mut self, length: usize) {
         let mut bytes = take(&mut self.link.client.inbound);
+        let rest = (length < bytes.len()).then(|| bytes.split_off(length));
         self.link.server.send(&bytes).await;
         let started = self.held_since.take().unwrap_or_else(Timestamp::now);
         self.hooks_settled = false;
@@ -72,8 +80,13 @@ impl Relay {
         {
             self.give_up(GapKind::Undecodable, &format!("the client's stream: {error}"), started);
         }
-        bytes.clear();
-        self.link.client.inbound = bytes;
+        if let Some(rest) = rest {
+            self.held_since = Some(started);
+            self.link.client.inbound = rest;
+        } else {
+            bytes.clear();
+            self.link.client.inbound = bytes;
+        }
     }
 
     fn follow_client(&mut self, bytes: &[u8], now: Timestamp) -> Result<(), WireError> {

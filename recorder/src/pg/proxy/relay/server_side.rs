@@ -66,6 +66,7 @@ impl Relay {
             self.give_up(GapKind::Undecodable, &format!("the server's stream: {error}"), now);
             let bytes = take(&mut self.link.server.inbound);
             self.link.client.send(&bytes).await;
+            self.release(now).await;
         }
     }
 
@@ -112,7 +113,7 @@ impl Relay {
 
     /// Forwards message by message, as each is dealt with.
     async fn forward_watched(&mut self, now: Timestamp) -> Result<(), WireError> {
-        let asking = self.session.is_asking();
+        let (asking, starting) = (self.session.is_asking(), self.session.is_starting());
         while !self.link.server.inbound.is_empty() {
             if !self.watches_messages() {
                 self.forward_from_server(now).await?;
@@ -136,6 +137,8 @@ impl Relay {
             if let Some(error) = self.refusal_due.take() {
                 self.answer_refusal(&error).await;
             }
+            self.release(now).await;
+        } else if starting {
             self.release(now).await;
         }
         Ok(())
