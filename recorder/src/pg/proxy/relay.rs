@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use txray_store::event::{GapKind, PgError};
 use txray_store::time::Timestamp;
@@ -49,6 +50,8 @@ struct Relay {
     raw: bool,
     /// When the bytes that are held began to arrive.
     held_since: Option<Timestamp>,
+    /// How long a batch is waited for at most that is not there to tell what it runs.
+    held_until: Option<Instant>,
     gate: Option<(BackendKey, Arc<CancelGate>)>,
     binding: ChannelBinding,
     /// With hooks: the batch that runs, and the rows of its results.
@@ -160,6 +163,7 @@ impl Relay {
             from_server: Framer::new(frames, backend::SKIPPED_KINDS),
             raw: false,
             held_since: None,
+            held_until: None,
             gate: None,
             binding,
             batch: None,
@@ -180,6 +184,11 @@ impl Relay {
                 biased;
                 turn = self.link.turn() => turn,
                 () = &mut cancelled => break,
+                () = sleep_until(self.held_until.unwrap_or_else(Instant::now)), if self.held_until.is_some() => {
+                    self.held_until = None;
+                    self.release_at(Timestamp::now(), true).await;
+                    continue;
+                }
                 // A session that falls silent must not hold back what it did.
                 () = self.recorder.owner_settled() => {
                     self.recorder.record_ready();

@@ -284,6 +284,11 @@ impl Session {
         }
     }
 
+    /// The server's stream cannot be read: no answer will be told from the client's messages.
+    pub fn forget_questions(&mut self) {
+        self.asking.outstanding.clear();
+    }
+
     /// Asks no more on this session.
     pub(super) fn stop_asking(&mut self, reason: &str, now: Timestamp) {
         if self.asking.is_on() {

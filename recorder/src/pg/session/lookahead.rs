@@ -104,6 +104,7 @@ impl Session {
                 return Some(ahead);
             }
         }
+        ahead.decided |= !frontend::is_awaited(rest);
         if all
             && !ahead.decided
             && let Some((header, prefix)) = rest.split_first_chunk::<HEADER_BYTES>()

@@ -5,8 +5,8 @@
 
 use super::WireError;
 
-/// PostgreSQL refuses longer messages (`PQ_LARGE_MESSAGE_LIMIT`, 1 GiB less one).
-const MESSAGE_BYTES_MAX: u32 = 0x3FFF_FFFF;
+/// PostgreSQL refuses longer messages (`PQ_LARGE_MESSAGE_LIMIT`), by their length on the wire.
+pub(super) const MESSAGE_BYTES_MAX: u32 = 0x3FFF_FFFE;
 
 /// Bytes of a message's type and length.
 pub const HEADER_BYTES: usize = 5;

@@ -5,10 +5,27 @@ use txray_store::ids::Oid;
 
 use super::cursor::Cursor;
 use super::rows::{format, format_code};
-use super::{WireError, encode};
+use super::{WireError, encode, framing};
 
 /// Message types whose payload is never looked at: COPY data, and anything that may be a password.
 pub const SKIPPED_KINDS: &[u8] = b"dp";
+
+/// Longest message of the kinds that hold little (`PQ_SMALL_MESSAGE_LIMIT`).
+const SMALL_MESSAGE_BYTES_MAX: u32 = 10_000;
+
+/// Whether a server that has read these bytes, the beginning of a message, waits for the rest of it: what it takes for no message it
+/// answers at once.
+pub fn is_awaited(beginning: &[u8]) -> bool {
+    let Some(kind) = beginning.first() else { return true };
+    let longest = match kind {
+        b'Q' | b'F' | b'B' | b'P' | b'd' => framing::MESSAGE_BYTES_MAX,
+        b'X' | b'C' | b'D' | b'E' | b'H' | b'S' | b'c' | b'f' => SMALL_MESSAGE_BYTES_MAX,
+        _ => return false,
+    };
+    let length =
+        beginning.get(1..framing::HEADER_BYTES).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
+    length.is_none_or(|length| (4..=longest).contains(&length))
+}
 
 /// What Describe and Close name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -276,3 +276,21 @@ fn replication_is_told_by_its_parameter() {
         assert_eq!(StartupMessage { major: 3, minor: 0, parameters }.is_replication(), expected, "{value:?}");
     }
 }
+
+#[test]
+fn the_rest_of_what_is_no_message_is_not_waited_for() {
+    for begun in [&b""[..], b"Q", b"Q\0\0", b"Q\x3f\xff\xff\xfe", b"P\0\0\0\x05", b"S", b"E\0\0\x27\x10"] {
+        assert!(frontend::is_awaited(begun), "{begun:?}");
+    }
+    for begun in [
+        &b"\0"[..],
+        b"z",
+        b"p\0\0\0\x08abc",
+        b"Q\0\0\0\x03",
+        b"Q\x3f\xff\xff\xff",
+        b"S\0\0\x27\x11",
+        b"B\xff\xff\xff\xff",
+    ] {
+        assert!(!frontend::is_awaited(begun), "{begun:?}");
+    }
+}

@@ -1,5 +1,7 @@
 //! Bytes on their way from the client to the server.
 
+use std::time::Duration;
+
 use txray_store::event::{GapKind, PgError};
 use txray_store::time::Timestamp;
 
@@ -12,9 +14,12 @@ use crate::pg::wire::backend::{TransactionStatus, encode_ready};
 use crate::pg::wire::framing::{self, Content};
 use crate::pg::wire::{WireError, server_error};
 use bytes::Buf;
+use tokio::time::Instant;
 
 /// Bytes of a batch that are held at most to see what it runs.
 const LOOK_AHEAD_BYTES: usize = 16 * 1024;
+/// How long they are held at most. A batch comes at once, as a rule, or ends in something that is answered.
+const LOOK_AHEAD_TIME: Duration = Duration::from_millis(20);
 
 impl Relay {
     /// Bytes of the client arrived, or its end.
@@ -27,6 +32,11 @@ impl Relay {
 
     /// Forwards what the client sent, or holds it while something comes first.
     pub(super) async fn release(&mut self, now: Timestamp) {
+        self.release_at(now, false).await;
+    }
+
+    /// The same. When it is `late`, what is there of a batch must do.
+    pub(super) async fn release_at(&mut self, now: Timestamp, late: bool) {
         while !self.link.client.inbound.is_empty() && !self.session.holds_client() {
             if self.refusing.is_some() {
                 if !self.drop_refused().await {
@@ -43,8 +53,11 @@ impl Relay {
             }
             if !self.raw && self.from_client.at_border() && self.session.is_idle() {
                 let all = self.link.client.read_ended || self.link.client.inbound.len() >= LOOK_AHEAD_BYTES;
-                match self.session.look_ahead(&self.link.client.inbound, all) {
-                    LookAhead::Wait => return,
+                match self.session.look_ahead(&self.link.client.inbound, all || late) {
+                    LookAhead::Wait => {
+                        self.held_until.get_or_insert_with(|| Instant::now() + LOOK_AHEAD_TIME);
+                        return;
+                    }
                     LookAhead::Ask(questions) => {
                         self.ask(&questions, now);
                     }
@@ -74,6 +87,7 @@ impl Relay {
         let rest = (length < bytes.len()).then(|| bytes.split_off(length));
         self.link.server.send(&bytes).await;
         let started = self.held_since.take().unwrap_or_else(Timestamp::now);
+        self.held_until = None;
         self.hooks_settled = false;
         if !self.raw
             && let Err(error) = self.follow_client(&bytes, started)

@@ -55,7 +55,8 @@ impl HeldRows {
 impl Relay {
     /// Bytes of the server arrived, or its end.
     pub(super) async fn server_turn(&mut self, now: Timestamp) {
-        if self.raw {
+        // Whatever the client has sent: answers to questions are not for it.
+        if self.raw && !self.session.is_asking() {
             let bytes = take(&mut self.link.server.inbound);
             self.link.client.send(&bytes).await;
             return;
@@ -63,6 +64,7 @@ impl Relay {
         let followed =
             if self.watches_messages() { self.forward_watched(now).await } else { self.forward_from_server(now).await };
         if let Err(error) = followed {
+            self.session.forget_questions();
             self.give_up(GapKind::Undecodable, &format!("the server's stream: {error}"), now);
             let bytes = take(&mut self.link.server.inbound);
             self.link.client.send(&bytes).await;
