@@ -8,6 +8,7 @@ mod link;
 mod opening;
 mod relay;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -97,6 +98,8 @@ struct Shared {
     demand: Option<Arc<SnapshotDemand>>,
     /// Who is told of DDL.
     ddl: OnceLock<DdlNotifier>,
+    /// What stands upstream passes over fast-path calls: no session is asked any more.
+    ignores_calls: AtomicBool,
 }
 
 /// A proxy that listens.
@@ -129,6 +132,7 @@ impl PgProxy {
             owners: Arc::default(),
             demand: None,
             ddl: OnceLock::new(),
+            ignores_calls: AtomicBool::new(false),
         };
         Ok(PgProxy { listener, shared: Arc::new(shared), threads: None })
     }

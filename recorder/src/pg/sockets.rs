@@ -178,6 +178,15 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// The other side's address; none of a Unix socket.
+    pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Stream::Tcp(stream) => stream.peer_addr().ok(),
+            Stream::Tls(stream) => stream.get_ref().0.peer_addr().ok(),
+            Stream::Unix(_) => None,
+        }
+    }
+
     /// The certificate that the other side has shown.
     pub(crate) fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
         match self {

@@ -75,6 +75,9 @@ impl FromStr for DatabaseUrl {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             config.host("localhost");
         }
+        if config.get_hosts().len() > 1 || config.get_hostaddrs().len() > 1 {
+            return Err(error("it names several servers; name one, or record each with an option of its own"));
+        }
         // The driver gets connections that are secured already: see `database`.
         config.ssl_mode(SslMode::Disable);
         Ok(DatabaseUrl { text: text.to_owned(), config, parameters })
@@ -356,6 +359,16 @@ mod tests {
 
     fn proxy() -> ListenAddr {
         "127.0.0.1:6432".parse().unwrap()
+    }
+
+    /// libpq would try one after the other. Everything here speaks of one server, so that the application is not sent to another
+    /// than it meant.
+    #[test]
+    fn several_servers_are_refused() {
+        for text in ["postgres://a,b:5433/app", "host=a,b dbname=app", "host=a hostaddr=127.0.0.1,::1"] {
+            let error = text.parse::<DatabaseUrl>().expect_err(text);
+            assert!(error.reason.contains("several servers"), "{text}: {error}");
+        }
     }
 
     #[test]

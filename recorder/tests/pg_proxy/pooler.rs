@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use txray_recorder::pg::session::Mode;
 use txray_recorder::pg::upstream::Upstream;
 use txray_store::event::{GapKind, SnapshotRecord, SnapshotUnknown};
@@ -94,4 +96,58 @@ async fn nothing_is_asked_through_a_pooler() {
         let said = |gap: &&txray_store::event::Gap| gap.kind == GapKind::SnapshotsOff && gap.reason.contains("pooler");
         assert!(recorded.gaps().iter().any(said), "{pool_mode}: {:?}", recorded.gaps());
     }
+}
+
+/// A pooler that knows neither fast-path calls nor that it should refuse them.
+async fn deaf_pooler() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve_deaf(stream));
+        }
+    });
+    port
+}
+
+async fn serve_deaf(mut stream: TcpStream) -> std::io::Result<()> {
+    let length = stream.read_u32().await? as usize;
+    stream.read_exact(&mut vec![0; length - 4]).await?;
+    stream.write_all(b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0\x01\0\0\0\x02Z\0\0\0\x05I").await?;
+    loop {
+        let kind = stream.read_u8().await?;
+        let length = stream.read_u32().await? as usize;
+        stream.read_exact(&mut vec![0; length - 4]).await?;
+        if kind == b'Q' {
+            stream.write_all(b"C\0\0\0\x0dSELECT 0\0Z\0\0\0\x05I").await?;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_passes_over_fast_path_calls_keeps_nobody_waiting() {
+    let upstream = Upstream::Tcp { host: "127.0.0.1".to_owned(), port: deaf_pooler().await };
+    let proxy = Proxy::start(upstream, Mode::Inject, None).await;
+    let first = proxy.client().await;
+    tokio::time::timeout(DEADLINE, first.batch_execute("select 'first'"))
+        .await
+        .expect("an answer")
+        .expect("a good one");
+    tokio::time::timeout(DEADLINE, first.batch_execute("select 'again'"))
+        .await
+        .expect("an answer")
+        .expect("a good one");
+    let second = proxy.client().await;
+    tokio::time::timeout(DEADLINE, second.batch_execute("select 'second'"))
+        .await
+        .expect("an answer")
+        .expect("a good one");
+    let recorded = proxy.finish().await;
+    for sql in ["select 'first'", "select 'again'", "select 'second'"] {
+        let refused = SnapshotRecord::Unknown(SnapshotUnknown::Refused);
+        assert_eq!(recorded.statement(sql).snapshot, refused, "{sql}");
+    }
+    let reasons: Vec<_> = recorded.gaps().iter().map(|gap| gap.reason.as_str()).collect();
+    assert!(reasons[0].contains("did not answer"), "{reasons:?}");
+    assert!(reasons[1].contains("does not answer fast-path calls"), "the second session is not asked: {reasons:?}");
 }

@@ -206,7 +206,7 @@ async fn an_unreachable_server_is_said_plainly() {
     let upstream = Upstream::Tcp { host: "127.0.0.1".to_owned(), port: 1 };
     let proxy = Proxy::start(upstream, Mode::Inject, None).await;
     let error = proxy.config().connect(NoTls).await.err().expect("no server");
-    assert_eq!(error.code().map(tokio_postgres::error::SqlState::code), Some("08001"), "{error}");
+    assert_eq!(error.code().map(tokio_postgres::error::SqlState::code), Some("57P03"), "{error}");
     assert_eq!(proxy.finish().await.events, []);
 }
 

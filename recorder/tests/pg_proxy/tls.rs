@@ -173,6 +173,28 @@ async fn every_authentication_passes() {
     assert_eq!(refused.code().map(tokio_postgres::error::SqlState::code), Some("28000"), "{refused}");
 }
 
+/// What is passed through unseen afterwards authenticates like everybody: the server's offer of channel binding concerns its own
+/// connection with the recorder.
+#[tokio::test(flavor = "multi_thread")]
+async fn replication_connections_authenticate_where_only_the_server_has_tls() {
+    let server = Secured::start(&["localhost"], "hostssl all,replication app_scram all scram-sha-256\n");
+    let sql = "create role app_scram login replication password 'secret'";
+    server.server.direct().await.batch_execute(sql).await.expect("a role");
+    let proxy = server.proxy("sslmode=require", None).await;
+    for replication in ["database", "true"] {
+        let parameters = format!(
+            "host=localhost port={} user=app_scram password=secret dbname=postgres replication={replication}",
+            proxy.port()
+        );
+        let told = psql(&server.server, &parameters, "SHOW max_connections").await;
+        assert_eq!(told.as_deref(), Ok("300"), "{replication}");
+    }
+    let recorded = proxy.finish().await;
+    let passed = recorded.gaps().iter().filter(|gap| gap.reason.contains("replication connection")).count();
+    assert_eq!(passed, 2, "{:?}", recorded.gaps());
+    assert_eq!(recorded.statements().len(), 0);
+}
+
 /// Runs psql with this connection string, and gives what it prints, or complains about.
 async fn psql(server: &Server, parameters: &str, sql: &str) -> Result<String, String> {
     let mut command = tokio::process::Command::new(server.program("psql"));

@@ -254,7 +254,7 @@ fn anything() -> impl Strategy<Value = Said> {
         1 => Just(Said::CopyData(b"2\t2\tout of place\n".to_vec())),
         1 => Just(Said::CopyDone),
         1 => Just(Said::CopyFail),
-        1 => (prop_oneof![Just(1397_u32), Just(0), Just(1598)], vec(vec(any::<u8>(), 4), 0..3))
+        1 => (prop_oneof![Just(1397_u32), Just(0), Just(1402)], vec(vec(any::<u8>(), 4), 0..3))
             .prop_map(|(id, arguments)| Said::Function { id, arguments }),
         1 => Just(Said::Terminate),
         1 => broken().prop_map(Said::Bytes),

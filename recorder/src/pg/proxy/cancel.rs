@@ -2,6 +2,7 @@
 //! is put while one is on its way: it is meant for the client's statement.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::Shared;
 use crate::pg::tls::ConnectError;
+use crate::pg::upstream::Upstream;
 use crate::pg::wire::startup::BackendKey;
 
 /// How long the server may take over a cancel request.
@@ -26,8 +28,9 @@ impl CancelRegistry {
         self.gates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn register(&self, key: BackendKey) -> Arc<CancelGate> {
-        let gate = Arc::new(CancelGate::default());
+    /// A session with this key, on the server at that address: one that a name stands for, maybe of several.
+    pub(super) fn register(&self, key: BackendKey, server: Option<SocketAddr>) -> Arc<CancelGate> {
+        let gate = Arc::new(CancelGate { server, ..CancelGate::default() });
         self.lock().insert(key, Arc::clone(&gate));
         gate
     }
@@ -48,6 +51,7 @@ impl CancelRegistry {
 /// Keeps a session's questions and its cancel requests apart.
 #[derive(Debug, Default)]
 pub(super) struct CancelGate {
+    server: Option<SocketAddr>,
     state: Mutex<GateState>,
     answered: Notify,
 }
@@ -110,8 +114,11 @@ pub(super) async fn forward(shared: &Shared, key: &BackendKey, packet: &[u8]) {
         Some(gate) => Some(gate.pass().await),
         None => None,
     };
+    let address = gate.as_ref().and_then(|gate| gate.server);
+    let exactly = address.map(|address| Upstream::Tcp { host: address.ip().to_string(), port: address.port() });
+    let upstream = exactly.as_ref().unwrap_or(&shared.config.upstream);
     let forwarded = async {
-        let mut server = shared.config.upstream.connect_any(&shared.config.server_tls).await?;
+        let mut server = upstream.connect_any(&shared.config.server_tls).await?;
         server.write_all(packet).await?;
         server.flush().await?;
         // The server closes the connection when the signal is sent.

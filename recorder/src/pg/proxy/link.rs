@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
@@ -55,6 +56,11 @@ impl Side {
     pub(super) fn new(stream: Stream) -> Self {
         let (inbound, outbound) = (BytesMut::new(), BytesMut::new());
         Side { stream, inbound, outbound, read_ended: false, write_ended: false, finish: false, busy: false }
+    }
+
+    /// The address of who is at its other end.
+    pub(super) fn peer_addr(&self) -> Option<SocketAddr> {
+        self.stream.peer_addr()
     }
 
     /// Appends bytes to be written at the next turn.

@@ -5,6 +5,7 @@ mod ddl;
 mod recording;
 mod server_side;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -24,7 +25,7 @@ use crate::pg::tls::{ClientTls, ConnectError, Way};
 use crate::pg::upstream::{Begun, Upstream};
 use crate::pg::wire::framing::Framer;
 use crate::pg::wire::startup::{BackendKey, StartupMessage};
-use crate::pg::wire::{backend, frontend, server_error};
+use crate::pg::wire::{WireError, backend, frontend, server_error};
 
 /// What SCRAM's channel binding (`tls-server-end-point`, RFC 5929) means between this client and the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +51,10 @@ struct Relay {
     raw: bool,
     /// When the bytes that are held began to arrive.
     held_since: Option<Timestamp>,
-    /// How long a batch is waited for at most that is not there to tell what it runs.
+    /// How long the client's bytes are held at most.
     held_until: Option<Instant>,
+    /// Why the session is not to be followed once it has begun.
+    blind_when_ready: Option<&'static str>,
     gate: Option<(BackendKey, Arc<CancelGate>)>,
     binding: ChannelBinding,
     /// With hooks: the batch that runs, and the rows of its results.
@@ -83,7 +86,6 @@ pub(super) async fn serve(
         Err(error) => return refuse(&mut client, &shared, &error).await,
     };
     let (blind, startup) = match startup {
-        Some(startup) if startup.is_replication() => (Some("a replication connection is passed through"), startup),
         Some(startup) => (None, startup),
         None if packet.is_empty() => (
             Some("the client speaks TLS to the server itself; give the recorder a certificate (--pg-tls-cert)"),
@@ -94,7 +96,10 @@ pub(super) async fn serve(
             (Some("the startup packet was not understood"), startup)
         }
     };
+    // Authentication is followed all the same: it may have to be changed.
+    let blind_when_ready = startup.is_replication().then_some("a replication connection is passed through");
     let mut relay = Relay::new(client, server, startup, shared);
+    relay.blind_when_ready = blind_when_ready;
     if let Some(reason) = blind {
         relay.give_up(GapKind::Undecodable, reason, Timestamp::now());
     }
@@ -125,11 +130,12 @@ async fn refuse(client: &mut Client, shared: &Shared, error: &ConnectError) {
     let _ = client.stream.shutdown().await;
 }
 
-/// What a client is told when there is no server for it.
+/// What a client is told when there is no server for it: that there is none at the moment (`cannot_connect_now`), as libpq's PQping
+/// and clients that try again or elsewhere take it.
 pub(in crate::pg) fn unreachable_error(upstream: &Upstream, error: &ConnectError) -> Vec<u8> {
     let error = PgError {
         severity: "FATAL".to_owned(),
-        sqlstate: "08001".to_owned(),
+        sqlstate: "57P03".to_owned(),
         message: format!("txray could not reach the PostgreSQL server at \"{upstream}\": {error}"),
         hint: error.hint().map(str::to_owned),
         ..PgError::default()
@@ -164,6 +170,7 @@ impl Relay {
             raw: false,
             held_since: None,
             held_until: None,
+            blind_when_ready: None,
             gate: None,
             binding,
             batch: None,
@@ -186,6 +193,9 @@ impl Relay {
                 () = &mut cancelled => break,
                 () = sleep_until(self.held_until.unwrap_or_else(Instant::now)), if self.held_until.is_some() => {
                     self.held_until = None;
+                    if self.session.is_opening() {
+                        self.open_unanswered(Timestamp::now());
+                    }
                     self.release_at(Timestamp::now(), true).await;
                     continue;
                 }
@@ -244,7 +254,28 @@ impl Relay {
     }
 }
 
+/// Follows bytes that have been forwarded. Should that panic, the connection goes on all the same.
+fn guarded(follow: impl FnOnce() -> Result<(), WireError>) -> Result<(), String> {
+    match catch_unwind(AssertUnwindSafe(follow)) {
+        Ok(followed) => followed.map_err(|error| error.to_string()),
+        Err(_) => Err("following it failed, which is a fault of the recorder".to_owned()),
+    }
+}
+
 /// Takes everything out of a buffer, leaving its memory behind.
 fn take(buffer: &mut BytesMut) -> BytesMut {
     std::mem::take(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_while_following_is_a_reason_and_no_end() {
+        assert_eq!(guarded(|| Ok(())), Ok(()));
+        assert!(guarded(|| Err(WireError::UnknownMessage { kind: b'!' })).is_err());
+        let reason = guarded(|| panic!("a fault")).expect_err("it failed");
+        assert!(reason.contains("fault of the recorder"), "{reason}");
+    }
 }

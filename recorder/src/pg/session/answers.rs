@@ -12,10 +12,23 @@ use crate::pg::wire::cursor::Cursor;
 use crate::pg::wire::encode;
 use crate::pg::wire::server_error::ErrorFields;
 
+/// Whether a notice speaks of the server, not of what was asked.
+fn is_of_the_server(payload: &[u8]) -> bool {
+    ErrorFields::decode(payload).is_ok_and(|notice| notice.get(b'C').is_some_and(|code| code.starts_with(b"57")))
+}
+
 impl Session {
     /// What becomes of a whole message of the server. Answers to questions are followed here; the client's messages are
     /// not, [`Session::backend`] does that.
     pub fn disposition(&mut self, kind: u8, payload: &[u8], now: Timestamp, out: &mut Output<'_>) -> Disposition {
+        if self.asking.doubtful && !matches!(kind, b'N' | b'S' | b'A') {
+            self.asking.doubtful = false;
+            // Answers come in order: if this is none, there is none.
+            if !(kind == b'V' || kind == b'E' && self.queue.is_empty()) {
+                self.forget_questions();
+                self.asking.ignored = true;
+            }
+        }
         if !self.is_asking() {
             return self.displaced(kind, payload);
         }
@@ -41,7 +54,8 @@ impl Session {
                 }
                 Disposition::Swallow
             }
-            b'N' => Disposition::Swallow,
+            // Warnings of the server's end are not for the recorder (class 57, Operator Intervention).
+            b'N' if !is_of_the_server(payload) => Disposition::Swallow,
             b'Z' => {
                 if let Ok(Backend::ReadyForQuery(status)) = backend::decode(kind, payload) {
                     self.question_ended(status, now, out);
@@ -105,6 +119,13 @@ impl Session {
                 }
                 answered.is_some()
             }
+            Question::MayAsk(_) => {
+                if text == Some("f") {
+                    let reason = "not every role may call the functions that tell a session's snapshot";
+                    self.stop_asking(reason, now);
+                }
+                matches!(text, Some("t" | "f"))
+            }
             Question::FailBlock => true,
         };
         if !understood {
@@ -120,7 +141,7 @@ impl Session {
     }
 
     fn question_ended(&mut self, status: TransactionStatus, now: Timestamp, out: &mut Output<'_>) {
-        let question = self.asking.outstanding.pop_front();
+        self.asking.outstanding.pop_front();
         let failed = std::mem::take(&mut self.asking.front_failed);
         self.status = status;
         if status == TransactionStatus::Failed {
@@ -128,8 +149,8 @@ impl Session {
             self.stop_asking("a question failed within a transaction block", now);
         } else if failed {
             self.asking.failures += 1;
-            if question == Some(Question::DefaultIsolation) {
-                self.stop_asking("the session's default isolation level could not be asked for", now);
+            if !self.announced {
+                self.stop_asking("the server does not answer what is asked when a session begins", now);
             } else if self.asking.failures >= FAILURES_MAX {
                 self.stop_asking("questions failed repeatedly", now);
             } else if self.asking.is_on() {

@@ -32,6 +32,8 @@ const CURRENT_XACT_ID_IF_ASSIGNED: Oid = Oid(5060);
 const BACKEND_PID: Oid = Oid(2026);
 /// `current_setting(text)`.
 const CURRENT_SETTING: Oid = Oid(2077);
+/// `has_function_privilege(name, oid, text)`.
+const HAS_FUNCTION_PRIVILEGE: Oid = Oid(2257);
 
 /// How often in a row a question may fail outside a block before no more are put.
 pub(super) const FAILURES_MAX: u32 = 3;
@@ -55,6 +57,8 @@ pub enum Question {
     Snapshot,
     /// The transaction's id, if it has one.
     Xid,
+    /// Whether everybody may ask that: the session may change its role.
+    MayAsk(Oid),
     /// The process behind the session: another than its key names where a pooler stands between.
     BackendPid,
     /// Not a question: a call that must fail, so that the client's block does.
@@ -72,6 +76,15 @@ pub enum Disposition {
     Replace(Vec<u8>),
 }
 
+const OPENING_QUESTIONS: &[Question] = &[
+    Question::DefaultIsolation,
+    Question::Snapshot,
+    Question::Xid,
+    Question::MayAsk(CURRENT_SNAPSHOT),
+    Question::MayAsk(CURRENT_XACT_ID_IF_ASSIGNED),
+    Question::BackendPid,
+];
+
 /// State of the asking of one session.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one session")]
@@ -86,6 +99,10 @@ pub(crate) struct Asking {
     pub(super) outstanding: VecDeque<Question>,
     /// Whether the question in front has failed.
     pub(super) front_failed: bool,
+    /// The client's messages follow questions that were not answered in time: they may never be.
+    pub(super) doubtful: bool,
+    /// The server answered what followed them.
+    pub(super) ignored: bool,
     pub(super) asked_at: Timestamp,
     /// The snapshot asked for ahead of the client's batch, until a statement of it takes it.
     pub(super) before: Option<(PgSnapshot, Timestamp)>,
@@ -109,6 +126,8 @@ impl Asking {
             failures: 0,
             outstanding: VecDeque::new(),
             front_failed: false,
+            doubtful: false,
+            ignored: false,
             asked_at: Timestamp::default(),
             before: None,
             claimable: false,
@@ -214,7 +233,7 @@ impl Session {
             );
         }
         if self.asking.is_on() {
-            return &[Question::DefaultIsolation, Question::Snapshot, Question::Xid, Question::BackendPid];
+            return OPENING_QUESTIONS;
         }
         self.announce();
         self.flush(out);
@@ -222,8 +241,8 @@ impl Session {
     }
 
     /// The opening questions could not be put: the session goes on without any.
-    pub fn open_without_questions(&mut self, now: Timestamp, out: &mut Output<'_>) {
-        self.stop_asking("a cancel request came before the session began", now);
+    pub fn open_without_questions(&mut self, reason: &str, now: Timestamp, out: &mut Output<'_>) {
+        self.stop_asking(reason, now);
         self.announce();
         self.flush(out);
     }
@@ -258,7 +277,8 @@ impl Session {
         let wants_snapshot = if above {
             took_snapshot && !has_snapshot
         } else {
-            first.snapshot != SnapshotUse::Never || (took_snapshot && useful)
+            // Of a text that is not known, it may be SET TRANSACTION.
+            first.snapshot == SnapshotUse::Certainly || (took_snapshot && useful)
         };
         let mut questions = Vec::new();
         if wants_snapshot {
@@ -284,6 +304,25 @@ impl Session {
         }
     }
 
+    /// The opening questions have not been answered in time. The client waits for them no longer; whether answers come after all, the
+    /// server's next message tells.
+    pub fn open_unanswered(&mut self, now: Timestamp, out: &mut Output<'_>) {
+        self.asking.doubtful = true;
+        self.stop_asking("the server did not answer what was asked when the session began", now);
+        self.announce();
+        self.flush(out);
+    }
+
+    /// Whether the server has passed over questions as if they had not been put.
+    pub fn was_ignored(&self) -> bool {
+        self.asking.ignored
+    }
+
+    /// Whether the client waits for the answers to the opening questions.
+    pub fn is_opening(&self) -> bool {
+        self.is_asking() && !self.announced
+    }
+
     /// The server's stream cannot be read: no answer will be told from the client's messages.
     pub fn forget_questions(&mut self) {
         self.asking.outstanding.clear();
@@ -300,17 +339,21 @@ impl Session {
 
 impl Question {
     fn call(self) -> FunctionCall<'static> {
-        let setting: &[u8] = b"default_transaction_isolation";
-        let (function, arguments, result_format) = match self {
-            Question::DefaultIsolation => {
-                let argument = Argument { value: Some(setting), total_bytes: setting.len() };
-                (CURRENT_SETTING, vec![argument], Format::Text)
+        let argument = |value: &'static [u8]| Argument { value: Some(value), total_bytes: value.len() };
+        let (function, arguments) = match self {
+            Question::DefaultIsolation => (CURRENT_SETTING, vec![argument(b"default_transaction_isolation")]),
+            Question::Snapshot => (CURRENT_SNAPSHOT, Vec::new()),
+            Question::FailBlock => (Oid(0), Vec::new()),
+            Question::Xid => (CURRENT_XACT_ID_IF_ASSIGNED, Vec::new()),
+            Question::MayAsk(CURRENT_SNAPSHOT) => {
+                (HAS_FUNCTION_PRIVILEGE, vec![argument(b"public"), argument(b"5061"), argument(b"EXECUTE")])
             }
-            Question::Snapshot => (CURRENT_SNAPSHOT, Vec::new(), Format::Text),
-            Question::FailBlock => (Oid(0), Vec::new(), Format::Text),
-            Question::Xid => (CURRENT_XACT_ID_IF_ASSIGNED, Vec::new(), Format::Binary),
-            Question::BackendPid => (BACKEND_PID, Vec::new(), Format::Text),
+            Question::MayAsk(_) => {
+                (HAS_FUNCTION_PRIVILEGE, vec![argument(b"public"), argument(b"5060"), argument(b"EXECUTE")])
+            }
+            Question::BackendPid => (BACKEND_PID, Vec::new()),
         };
+        let result_format = if self == Question::Xid { Format::Binary } else { Format::Text };
         FunctionCall { function, argument_formats: Vec::new(), arguments, result_format }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use txray_store::event::{GapKind, PgError};
 use txray_store::time::Timestamp;
 
-use super::{Relay, take};
+use super::{Relay, guarded, take};
 use crate::pg::hooks::BeforeStatement;
 use crate::pg::proxy::link::HELD_BYTES_MAX;
 use crate::pg::session::inject::Question;
@@ -20,6 +20,9 @@ use tokio::time::Instant;
 const LOOK_AHEAD_BYTES: usize = 16 * 1024;
 /// How long they are held at most. A batch comes at once, as a rule, or ends in something that is answered.
 const LOOK_AHEAD_TIME: Duration = Duration::from_millis(20);
+
+/// How long a client waits at most for the answers to the opening questions. Some poolers pass over what they do not know.
+const OPENING_TIME: Duration = Duration::from_secs(2);
 
 impl Relay {
     /// Bytes of the client arrived, or its end.
@@ -75,6 +78,8 @@ impl Relay {
         }
         if self.link.client.inbound.is_empty() {
             self.held_since = None;
+        } else if self.session.is_opening() {
+            self.held_until.get_or_insert_with(|| Instant::now() + OPENING_TIME);
         }
         if self.link.client.read_ended && self.link.client.inbound.is_empty() {
             self.link.server.finish();
@@ -90,9 +95,9 @@ impl Relay {
         self.held_until = None;
         self.hooks_settled = false;
         if !self.raw
-            && let Err(error) = self.follow_client(&bytes, started)
+            && let Err(reason) = guarded(|| self.follow_client(&bytes, started))
         {
-            self.give_up(GapKind::Undecodable, &format!("the client's stream: {error}"), started);
+            self.give_up(GapKind::Undecodable, &format!("the client's stream: {reason}"), started);
         }
         if let Some(rest) = rest {
             self.held_since = Some(started);

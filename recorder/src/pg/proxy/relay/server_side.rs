@@ -1,10 +1,12 @@
 //! Bytes on their way from the server to the client.
 
+use std::sync::atomic::Ordering;
+
 use bytes::{Buf, BytesMut};
 use txray_store::event::{Event, GapKind};
 use txray_store::time::Timestamp;
 
-use super::{ChannelBinding, Relay, take};
+use super::{ChannelBinding, Relay, guarded, take};
 use crate::pg::hooks;
 use crate::pg::session::inject::Disposition;
 use crate::pg::session::{LongPart, Output};
@@ -61,9 +63,10 @@ impl Relay {
             self.link.client.send(&bytes).await;
             return;
         }
-        let followed =
-            if self.watches_messages() { self.forward_watched(now).await } else { self.forward_from_server(now).await };
-        if let Err(error) = followed {
+        if !self.watches_messages() {
+            return self.forward_from_server(now).await;
+        }
+        if let Err(error) = self.forward_watched(now).await {
             self.session.forget_questions();
             self.give_up(GapKind::Undecodable, &format!("the server's stream: {error}"), now);
             let bytes = take(&mut self.link.server.inbound);
@@ -78,13 +81,15 @@ impl Relay {
     }
 
     /// Sends everything that came, then follows it.
-    async fn forward_from_server(&mut self, now: Timestamp) -> Result<(), WireError> {
+    async fn forward_from_server(&mut self, now: Timestamp) {
         let mut bytes = take(&mut self.link.server.inbound);
         self.link.client.send(&bytes).await;
-        let followed = self.follow_server(&bytes, now);
+        if let Err(reason) = guarded(|| self.follow_server(&bytes, now)) {
+            self.give_up(GapKind::Undecodable, &format!("the server's stream: {reason}"), now);
+            self.release(now).await;
+        }
         bytes.clear();
         self.link.server.inbound = bytes;
-        followed
     }
 
     /// Follows bytes that were forwarded.
@@ -118,7 +123,7 @@ impl Relay {
         let (asking, starting) = (self.session.is_asking(), self.session.is_starting());
         while !self.link.server.inbound.is_empty() {
             if !self.watches_messages() {
-                self.forward_from_server(now).await?;
+                self.forward_from_server(now).await;
                 break;
             }
             let inbound = &self.link.server.inbound;
@@ -132,6 +137,9 @@ impl Relay {
             self.forward_message(&message, now).await;
         }
         self.link.client.push().await;
+        if asking && self.session.was_ignored() && !self.shared.ignores_calls.swap(true, Ordering::Relaxed) {
+            tracing::warn!(upstream = %self.shared.config.upstream, "fast-path calls are not answered: snapshots are only observed");
+        }
         if asking && !self.session.is_asking() {
             if let Some((_, gate)) = &self.gate {
                 gate.answered();
@@ -229,8 +237,14 @@ impl Relay {
     /// questions.
     async fn session_ready(&mut self, message: &BytesMut, now: Timestamp) {
         if let Some(key) = self.session.backend_key().cloned() {
-            let gate = self.shared.cancels.register(key.clone());
+            let gate = self.shared.cancels.register(key.clone(), self.link.server.peer_addr());
             self.gate = Some((key, gate));
+        }
+        if let Some(reason) = self.blind_when_ready.take() {
+            self.give_up(GapKind::Undecodable, reason, now);
+        }
+        if self.shared.ignores_calls.load(Ordering::Relaxed) {
+            self.open_without_questions("the server does not answer fast-path calls", now);
         }
         let mut out = Output { ids: self.shared.sink.ids(), events: &mut self.recorder.events };
         let questions = self.session.opening_questions(now, &mut out);
@@ -245,9 +259,22 @@ impl Relay {
         if self.ask(questions, now) {
             self.link.server.push().await;
         } else {
-            let mut out = Output { ids: self.shared.sink.ids(), events: &mut self.recorder.events };
-            self.session.open_without_questions(now, &mut out);
+            self.open_without_questions("a cancel request came before the session began", now);
         }
+    }
+
+    fn open_without_questions(&mut self, reason: &str, now: Timestamp) {
+        let mut out = Output { ids: self.shared.sink.ids(), events: &mut self.recorder.events };
+        self.session.open_without_questions(reason, now, &mut out);
+    }
+
+    /// The time that the opening questions have is over.
+    pub(super) fn open_unanswered(&mut self, now: Timestamp) {
+        if let Some((_, gate)) = &self.gate {
+            gate.answered();
+        }
+        let mut out = Output { ids: self.shared.sink.ids(), events: &mut self.recorder.events };
+        self.session.open_unanswered(now, &mut out);
     }
 
     /// Forwards a message under hooks: rows may be held, and statements' outcomes are told before the client is.

@@ -21,6 +21,10 @@ fn a_session_opens_with_questions_outside_any_block() {
          < Z I
          < V
          < Z I
+         < V t
+         < Z I
+         < V t
+         < Z I
          < V 7
          < Z I
          < C SELECT 1
@@ -28,7 +32,7 @@ fn a_session_opens_with_questions_outside_any_block() {
     );
     assert_eq!(
         player.finish(),
-        "ask [DefaultIsolation, Snapshot, Xid, BackendPid]\nsession app@app serializable\n1.0 \"select 1\" SELECT 1 NotYet\n\
+        "ask [DefaultIsolation, Snapshot, Xid, MayAsk(Oid(5061)), MayAsk(Oid(5060)), BackendPid]\nsession app@app serializable\n1.0 \"select 1\" SELECT 1 NotYet\n\
          1 Implicit Committed serializable of 1"
     );
 }
@@ -45,7 +49,11 @@ fn sessions_that_refuse_are_not_asked_again() {
          < Z I
          < E 42501
          < Z I
-         < E 42501
+         < V f
+         < Z I
+         < V f
+         < Z I
+         < V 7
          < Z I
          > Q select 1
          < C SELECT 1
@@ -53,9 +61,85 @@ fn sessions_that_refuse_are_not_asked_again() {
     );
     assert_eq!(
         player.finish(),
-        "ask [DefaultIsolation, Snapshot, Xid, BackendPid]\nsession app@app read committed\ngap SnapshotsOff\n\
+        "ask [DefaultIsolation, Snapshot, Xid, MayAsk(Oid(5061)), MayAsk(Oid(5060)), BackendPid]\nsession app@app read committed\ngap SnapshotsOff\n\
          1.0 \"select 1\" SELECT 1 Refused\n1 Implicit Committed read committed of 1"
     );
+}
+
+/// A failure or a "no" to any of the opening questions, whatever the others get, is the last one.
+#[test]
+fn sessions_that_cannot_be_asked_everything_are_asked_nothing() {
+    let usual = ["V read committed", "V 5:5:", "V", "V t", "V t", "V 7"];
+    for (index, answer) in
+        [(0, "E 42883"), (1, "E 42883"), (2, "E 57014"), (3, "V f"), (4, "V f"), (4, "E 42883"), (5, "E 42883")]
+    {
+        let mut answers = usual;
+        answers[index] = answer;
+        let mut player = Player::new(Mode::Inject, &[]);
+        player.play("< R 0\n< K 7\n< Z I");
+        for answer in answers {
+            player.play(&format!("< {answer}\n< Z I"));
+        }
+        player.play("> Q begin\n< C BEGIN\n< Z T\n> Q select 1\n< C SELECT 1\n< Z T");
+        let printed = player.finish();
+        assert_eq!(printed.matches("ask ").count(), 1, "{index} {answer}: {printed}");
+        assert_eq!(printed.matches("gap SnapshotsOff").count(), 1, "{index} {answer}: {printed}");
+        assert!(printed.contains("\"select 1\" SELECT 1 Refused"), "{index} {answer}: {printed}");
+    }
+}
+
+/// What is not known may be SET TRANSACTION, which must come before any snapshot.
+#[test]
+fn a_block_that_begins_with_an_unknown_statement_is_not_asked_ahead_of_it() {
+    inject(
+        "> Q begin
+         < C BEGIN
+         < Z T
+         >> B |forgotten
+         > E
+         > S
+         < 2
+         < C SET
+         < Z T
+         > Q select 1
+         < V 5:5:
+         < Z T
+         < V
+         < Z T
+         < C SELECT 1
+         < Z T",
+        r#"1.0 "begin" BEGIN TakesNone
+           gap Undecodable
+           1.0 "" SET Pipelined
+           ask [Snapshot, Xid]
+           1.0 "select 1" SELECT 1 before 5:5:
+           1 Block RolledBack read committed of 3"#,
+    );
+}
+
+#[test]
+fn a_server_that_never_answers_is_not_waited_for() {
+    let opened = "< R 0\n< K 7\n< Z I\n> Q select 1";
+    for (then, told) in [
+        ("< C SELECT 1\n< Z I", "\"select 1\" SELECT 1 Refused"),
+        // an error is that of the client's statement
+        ("< E 42601\n< Z I", "\"select 1\" !42601 Refused"),
+        // they were only late
+        (
+            "< V read committed\n< Z I\n< V 5:5:\n< Z I\n< V\n< Z I\n< V t\n< Z I\n< V t\n< Z I\n< V 7\n< Z I\n< C SELECT 1\n< Z I",
+            "\"select 1\" SELECT 1 before 5:5:",
+        ),
+    ] {
+        let mut player = Player::new(Mode::Inject, &[]);
+        player.play(opened);
+        player.open_unanswered();
+        player.play(then);
+        player.play("> Q select 2\n< C SELECT 1\n< Z I");
+        let printed = player.finish();
+        assert!(printed.contains(told), "{then}: {printed}");
+        assert!(printed.contains("\"select 2\" SELECT 1 Refused"), "{then}: {printed}");
+        assert_eq!(printed.matches("ask ").count(), 1, "{then}: {printed}");
+    }
 }
 
 #[test]
@@ -457,6 +541,10 @@ fn a_session_through_a_pooler_is_not_asked() {
          < Z I
          < V
          < Z I
+         < V t
+         < Z I
+         < V t
+         < Z I
          < V 4711
          < Z I
          > Q select 1
@@ -465,7 +553,7 @@ fn a_session_through_a_pooler_is_not_asked() {
     );
     assert_eq!(
         player.finish(),
-        "ask [DefaultIsolation, Snapshot, Xid, BackendPid]\nsession app@app read committed\ngap SnapshotsOff\n\
+        "ask [DefaultIsolation, Snapshot, Xid, MayAsk(Oid(5061)), MayAsk(Oid(5060)), BackendPid]\nsession app@app read committed\ngap SnapshotsOff\n\
          1.0 \"select 1\" SELECT 1 Pooled\n1 Implicit Committed read committed of 1"
     );
 }

@@ -54,7 +54,9 @@ impl Player {
     pub(super) fn start(&mut self) {
         self.play("< R 0\n< K 7\n< Z I");
         if self.session.is_asking() {
-            self.play("< V read committed\n< Z I\n< V 5:5:\n< Z I\n< V\n< Z I\n< V 7\n< Z I");
+            self.play(
+                "< V read committed\n< Z I\n< V 5:5:\n< Z I\n< V\n< Z I\n< V t\n< Z I\n< V t\n< Z I\n< V 7\n< Z I",
+            );
         }
         self.lines.clear();
     }
@@ -74,6 +76,15 @@ impl Player {
             }
             self.collect();
         }
+    }
+
+    /// The time that the opening questions have is over.
+    pub(super) fn open_unanswered(&mut self) {
+        let mut out = Output { ids: &self.ids, events: &mut self.events };
+        self.session.open_unanswered(self.now, &mut out);
+        self.collect();
+        self.release();
+        self.collect();
     }
 
     pub(super) fn finish(mut self) -> String {
