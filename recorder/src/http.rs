@@ -19,6 +19,7 @@ pub mod host_patterns;
 mod http2;
 pub(crate) mod listener;
 mod owner;
+mod relay;
 pub mod reverse;
 mod tee;
 pub mod tls;

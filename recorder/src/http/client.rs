@@ -1,4 +1,4 @@
-//! What both proxies do with a client's connection between exchanges.
+//! What a proxy does with a client's connection outside of exchanges.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub(super) async fn next(client: &mut Peer, mut upstream: Option<&mut Peer>, sto
         }
         let heard = async {
             match upstream.as_deref_mut() {
+                // What came with the end of a response and is none of it.
+                Some(upstream) if !upstream.inbound.buffer.is_empty() => (Ok(upstream.inbound.buffer.len()), upstream),
                 Some(upstream) => (upstream.inbound.fill().await, upstream),
                 None => std::future::pending().await,
             }
@@ -47,11 +49,20 @@ pub(super) async fn next(client: &mut Peer, mut upstream: Option<&mut Peer>, sto
         tokio::select! {
             filled = client.inbound.fill() => match filled {
                 Ok(1..) => {}
-                _ => return Next::Closed,
+                Ok(_) => return Next::Closed,
+                Err(_) => {
+                    if let Some(upstream) = upstream {
+                        upstream.outbound.break_off();
+                    }
+                    return Next::Closed;
+                }
             },
             (filled, upstream) = heard => {
                 let sent = client.outbound.send(&upstream.inbound.buffer).await;
                 upstream.inbound.buffer.clear();
+                if filled.is_err() {
+                    client.outbound.break_off();
+                }
                 if sent.is_err() || !matches!(filled, Ok(1..)) {
                     return Next::Closed;
                 }

@@ -1,11 +1,10 @@
 //! One request and its response between two connections, in both directions at once.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::framing::Framing;
 use super::halves::Outbound;
 use super::head::ResponseHead;
-use super::owner::OwnerSearch;
 use super::tee::BodyTee;
 use super::wire::{Broken, Inbound, Peer, copy_until_end, pump};
 
@@ -27,8 +26,6 @@ pub(super) struct ResponseSeen {
     pub(super) head: Option<ResponseHead>,
     /// Its body.
     pub(super) body: BodyTee,
-    /// A search for the process that answers, which begins when it does: by then it has accepted the connection.
-    pub(super) responder: OwnerSearch,
 }
 
 /// What was seen of a request's body, and who wants to know when it has ended.
@@ -79,12 +76,17 @@ pub(super) async fn run(
     match sent {
         Ok(()) => tokio::select! {
             watched = client.inbound.watch() => if watched.is_err() {
+                drop(receiving);
+                upstream.outbound.break_off();
                 return ExchangeEnd::ClientGone;
             },
             received = &mut receiving => return received,
         },
         Err(Broken::SourceEnded) => {}
-        Err(Broken::Source) => return ExchangeEnd::ClientGone,
+        Err(Broken::Source) => {
+            upstream.outbound.break_off();
+            return ExchangeEnd::ClientGone;
+        }
         // The upstream reads nothing more; what it has answered still counts.
         Err(Broken::Destination) => return without_another(receiving.await),
         Err(Broken::Framing) => {
@@ -100,7 +102,7 @@ pub(super) async fn run(
     let received = receiving.await;
     match received {
         ExchangeEnd::UpstreamGone => ExchangeEnd::ClientGone,
-        _ if client.is_reset() => ExchangeEnd::ClientGone,
+        _ if client.outbound.is_reset() => ExchangeEnd::ClientGone,
         end => without_another(end),
     }
 }
@@ -150,32 +152,39 @@ async fn receive_response(
     method: &str,
     response: &mut ResponseSeen,
 ) -> ExchangeEnd {
+    // So many bytes of a head that is not whole have passed.
+    let mut shown = 0;
     let head = loop {
         match ResponseHead::take(&mut upstream.buffer, method) {
             Ok(Some(head)) => {
-                if client.send(&head.raw).await.is_err() {
+                if client.send(&head.raw[shown..]).await.is_err() {
                     return ExchangeEnd::ClientGone;
                 }
+                shown = 0;
                 if !head.is_interim() {
                     break head;
                 }
             }
-            Ok(None) => match upstream.fill().await {
-                Ok(1..) => {}
-                Ok(0) => {
-                    // A cut head goes on as it is.
-                    let _ = client.send(&upstream.buffer).await;
-                    return ExchangeEnd::UpstreamGone;
+            Ok(None) => {
+                if client.send(&upstream.buffer[shown..]).await.is_err() {
+                    return ExchangeEnd::ClientGone;
                 }
-                Err(_) => {
-                    client.break_off();
-                    return ExchangeEnd::UpstreamGone;
+                shown = upstream.buffer.len();
+                match upstream.fill().await {
+                    Ok(1..) => {}
+                    Ok(0) => return ExchangeEnd::UpstreamGone,
+                    Err(_) => {
+                        client.break_off();
+                        return ExchangeEnd::UpstreamGone;
+                    }
                 }
-            },
-            Err(_) => return ExchangeEnd::Unfollowed,
+            }
+            Err(_) => {
+                upstream.buffer.advance(shown);
+                return ExchangeEnd::Unfollowed;
+            }
         }
     };
-    response.responder.begin();
     let (status, mut framing) = (head.status, head.framing);
     let until_close = framing == Framing::UntilClose;
     let tunnels = status == 101 || (method == "CONNECT" && (200..300).contains(&status));

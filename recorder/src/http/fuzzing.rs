@@ -13,7 +13,6 @@ use super::egress;
 use super::exchange::{self, ExchangeEnd, Outgoing, RequestBody, ResponseSeen};
 use super::framing::Framing;
 use super::head::{NotHttp, RequestHead, ResponseHead};
-use super::owner::OwnerSearch;
 use super::tee::BodyTee;
 use super::tls::FirstFlight;
 use super::wire::{Peer, copy_until_end};
@@ -248,7 +247,7 @@ async fn run(head: &RequestHead, body: &[u8], answered: &[u8], ends: bool) -> (V
     let (mut upstream, mut server) = connection(answered, true).await;
     let mut sent = BodyTee::new(BODY_BYTES);
     let mut ends_told = 0;
-    let mut response = ResponseSeen { head: None, body: BodyTee::new(BODY_BYTES), responder: OwnerSearch::Over(None) };
+    let mut response = ResponseSeen { head: None, body: BodyTee::new(BODY_BYTES) };
     let outgoing = Outgoing { head: head.raw.clone(), method: &head.method, framing: head.framing };
     let mut at_end = |_: &mut BodyTee| ends_told += 1;
     let request = RequestBody { tee: &mut sent, at_end: &mut at_end };

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 /// Where bytes come from.
@@ -46,6 +47,17 @@ impl Outbound {
         if let Outbound::Tcp(half) = std::mem::replace(self, Outbound::Encrypted(Box::new(tokio::io::sink()))) {
             let _ = half.as_ref().set_zero_linger();
             half.forget();
+        }
+    }
+
+    /// Whether the connection was reset, as far as the kernel knows by now.
+    pub(super) fn is_reset(&self) -> bool {
+        match self {
+            Outbound::Tcp(half) => {
+                let stream: &TcpStream = half.as_ref();
+                !matches!(stream.take_error(), Ok(None))
+            }
+            Outbound::Encrypted(_) => false,
         }
     }
 

@@ -89,7 +89,15 @@ async fn accept(
 
 /// Connects to an upstream, waiting as long as the kernel does. The error says why not, without values of the request.
 pub(super) async fn connect(upstream: &Authority) -> Result<TcpStream, String> {
-    TcpStream::connect((upstream.host.as_str(), upstream.port))
-        .await
-        .map_err(|error| format!("could not connect to {upstream}: {error}"))
+    reach(upstream).await.map_err(|error| unreachable(upstream, &error))
+}
+
+/// The same, with the kernel's error.
+pub(super) async fn reach(upstream: &Authority) -> std::io::Result<TcpStream> {
+    TcpStream::connect((upstream.host.as_str(), upstream.port)).await
+}
+
+/// Says why an upstream was not reached.
+pub(super) fn unreachable(upstream: &Authority, error: &std::io::Error) -> String {
+    format!("could not connect to {upstream}: {error}")
 }

@@ -1,15 +1,16 @@
 //! The reverse proxy: stands before the application and records each request with its response.
 //!
-//! Every client connection has its own connection to the application, opened at its first request. So keep-alive, time-outs and
-//! closes act between client and application as without a proxy, and no request is lost on a pooled connection gone stale.
+//! Every client connection has its own connection to the application, opened with it. So keep-alive, time-outs, closes and what is
+//! said before a request is whole act between client and application as without a proxy, and no request is lost on a pooled
+//! connection gone stale.
 
+mod conversation;
 mod record;
 mod streams;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -17,14 +18,15 @@ use tokio_util::sync::CancellationToken;
 use txray_store::event::{GapKind, RequestEnd};
 use txray_store::ids::SourceId;
 
-use self::record::{FinishedRequest, RequestRecord};
+use self::conversation::{Conversation, Requests, Responses};
+use self::record::RequestRecord;
 use super::authority::Authority;
-use super::client::{Gaps, Next, answer_and_close, next, plain_answer};
-use super::exchange::{self, ExchangeEnd, Outgoing, RequestBody};
+use super::client::{Gaps, answer_and_close, plain_answer};
 use super::head::RequestHead;
 use super::http2::PREFACE;
-use super::listener::{ProxyLimits, bind, connect, serve};
-use super::owner::{MAX_WAITING, OwnerSearch};
+use super::listener::{ProxyLimits, bind, reach, serve, unreachable};
+use super::owner::OwnerSearch;
+use super::relay::{First, relay};
 use super::traceparent;
 use super::wire::{Peer, tunnel};
 use crate::error::RecorderError;
@@ -94,7 +96,6 @@ impl ReverseProxy {
                     client: Peer::new(stream),
                     upstream: None,
                     worker: OwnerSearch::Over(None),
-                    ended: Vec::new(),
                 };
                 connection.serve().await;
             }
@@ -103,11 +104,28 @@ impl ReverseProxy {
     }
 }
 
-/// How long a client may take to be told that the application has ended the connection.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// A TLS record of a handshake begins with it.
+const HANDSHAKE: u8 = 22;
+
+/// What an application that speaks HTTP/2 says first begins with it. A client of HTTP/2 does not wait for it.
+const SETTINGS: u8 = 0;
 
 /// A client with which no encryption could be agreed on.
 struct Unencryptable;
+
+/// How a connection begins.
+enum Beginning {
+    /// With HTTP/1 or something unknown; or it says nothing, and something happened to it.
+    Plain,
+    /// With TLS.
+    Tls,
+    /// With HTTP/2.
+    Http2,
+    /// A side broke off, and the other has been told.
+    Broken,
+    /// The proxy stops.
+    Stopped,
+}
 
 /// One client's connection, paired with one to the application.
 struct Connection<'a> {
@@ -118,177 +136,132 @@ struct Connection<'a> {
     upstream: Option<Peer>,
     /// The process behind the upstream connection.
     worker: OwnerSearch,
-    /// Requests that have ended before their worker was found.
-    ended: Vec<FinishedRequest>,
 }
 
 impl Connection<'_> {
     async fn serve(mut self) {
-        let encrypted = match self.decrypt().await {
-            Ok(encrypted) => encrypted,
-            Err(Unencryptable) => return,
-        };
-        loop {
-            let goes_on = match self.next().await {
-                Next::Request(head) => self.serve_request(&head).await,
-                Next::NotHttp => {
-                    if self.upstream.is_none() && self.begins_http2().await {
-                        self.serve_streams().await;
-                    } else {
-                        self.pass_unfollowed().await;
-                    }
-                    false
-                }
-                Next::Closed => false,
-            };
-            if !goes_on || self.stop.is_cancelled() {
-                break;
-            }
+        // An application that is not there is looked for again when the client wants something of it. One that was there has broken
+        // off already.
+        if self.connect().await.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset) {
+            return self.client.outbound.break_off();
         }
-        settle(&mut self.worker, &mut self.ended).await;
-        if encrypted && self.upstream.as_ref().is_some_and(|upstream| upstream.inbound.ended) {
-            let _ = tokio::time::timeout(FAREWELL, self.client.outbound.end()).await;
+        let mut decrypts = self.shared.config.tls.is_some();
+        loop {
+            match self.beginning(decrypts).await {
+                Beginning::Tls => {
+                    if self.decrypt().await.is_err() {
+                        return;
+                    }
+                    decrypts = false;
+                }
+                Beginning::Http2 => return self.serve_streams().await,
+                Beginning::Plain => return self.converse().await,
+                Beginning::Broken | Beginning::Stopped => return,
+            }
         }
     }
 
-    /// Takes the place of the application's TLS where the client begins with it and a certificate was given. Returns whether.
-    async fn decrypt(&mut self) -> Result<bool, Unencryptable> {
-        let Some(tls) = &self.shared.config.tls else { return Ok(false) };
-        let first = tokio::select! {
-            there = self.client.inbound.has(1) => there,
-            () = self.stop.cancelled() => false,
-        };
-        // 22: a record of a handshake.
-        if !first || self.client.inbound.buffer[0] != 22 {
-            return Ok(false);
+    /// Waits until it is known how the connection begins.
+    async fn beginning(&mut self, decrypts: bool) -> Beginning {
+        loop {
+            let first = &self.client.inbound.buffer;
+            if decrypts && first.first() == Some(&HANDSHAKE) {
+                return Beginning::Tls;
+            }
+            if first.starts_with(PREFACE) {
+                return Beginning::Http2;
+            }
+            if !PREFACE.starts_with(first) || self.client.inbound.ended {
+                return Beginning::Plain;
+            }
+            let heard = async {
+                match self.upstream.as_mut().filter(|upstream| upstream.inbound.buffer.is_empty()) {
+                    Some(upstream) => upstream.inbound.fill().await.map(|_| upstream.inbound.buffer.first().copied()),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                filled = self.client.inbound.fill() => if filled.is_err() {
+                    if let Some(upstream) = self.upstream.as_mut() {
+                        upstream.outbound.break_off();
+                    }
+                    return Beginning::Broken;
+                },
+                heard = heard => match heard {
+                    Ok(Some(SETTINGS)) => {}
+                    Ok(_) => return Beginning::Plain,
+                    Err(_) => {
+                        self.client.outbound.break_off();
+                        return Beginning::Broken;
+                    }
+                },
+                () = self.stop.cancelled() => return Beginning::Stopped,
+            }
         }
+    }
+
+    /// Takes the place of the application's TLS.
+    async fn decrypt(&mut self) -> Result<(), Unencryptable> {
+        let Some(tls) = &self.shared.config.tls else { return Err(Unencryptable) };
         let plain = std::mem::replace(&mut self.client, Peer::ended());
         let addresses = plain.addresses();
         let stream = TlsAcceptor::from(Arc::clone(tls)).accept(plain.rejoin()).await.map_err(|_| Unencryptable)?;
         self.client = Peer::encrypted(stream, addresses);
-        Ok(true)
+        Ok(())
     }
 
-    /// Whether the client's first bytes are those of HTTP/2.
-    async fn begins_http2(&mut self) -> bool {
-        let inbound = &mut self.client.inbound;
-        let so_far = inbound.buffer.len().min(PREFACE.len());
-        inbound.buffer[..so_far] == PREFACE[..so_far]
-            && inbound.has(PREFACE.len()).await
-            && inbound.buffer.starts_with(PREFACE)
+    /// Passes what the two say, and records the requests in it.
+    async fn converse(&mut self) {
+        if let Err(error) = self.connect().await {
+            return self.answer_for_nobody(&unreachable(&self.shared.config.upstream, &error)).await;
+        }
+        let Some(upstream) = self.upstream.as_mut() else { return };
+        let conversation = Conversation::new(Arc::clone(self.shared), self.address);
+        let (requests, responses) = (Requests(&conversation), Responses(&conversation));
+        let first = tokio::select! {
+            first = relay(&mut self.client, upstream, &requests, &responses) => first,
+            () = conversation.record(&mut self.worker) => return,
+            () = conversation.stopped(self.stop) => First::One,
+        };
+        // The connections are closed before anything is waited for.
+        (self.client, self.upstream) = (Peer::ended(), None);
+        conversation.end(first, &mut self.worker).await;
     }
 
-    /// What the client brings next; meanwhile, what has ended is recorded when its worker is found.
-    async fn next(&mut self) -> Next {
-        let waiting = next(&mut self.client, self.upstream.as_mut(), self.stop);
-        tokio::pin!(waiting);
-        if !self.ended.is_empty() {
-            tokio::select! {
-                biased;
-                next = &mut waiting => return next,
-                () = settle(&mut self.worker, &mut self.ended) => {}
+    /// Answers a request to an application that is not there.
+    async fn answer_for_nobody(&mut self, reason: &str) {
+        let head = loop {
+            match RequestHead::take(&mut self.client.inbound.buffer) {
+                Ok(Some(head)) => break head,
+                Ok(None) if matches!(self.client.inbound.more().await, Ok(true)) => {}
+                _ => return,
             }
-        }
-        waiting.await
-    }
-
-    /// Serves one request. Returns whether the connection can carry another.
-    async fn serve_request(&mut self, head: &RequestHead) -> bool {
-        let (traceparent, outgoing_head) = if let Some(present) = head.header(traceparent::HEADER) {
-            (present.to_owned(), head.raw.clone())
-        } else {
-            let new = traceparent::generate();
-            let raw = head.raw_with_header(traceparent::HEADER, &new);
-            (new, raw)
         };
-        let mut record = RequestRecord::start(self.shared, head, self.address, traceparent);
-        if let Err(reason) = self.connect().await {
-            drop(record.finish(RequestEnd::UpstreamFailed));
-            let text = format!("txray: {reason}");
-            answer_and_close(&mut self.client, &plain_answer(502, "Bad Gateway", &text)).await;
-            return false;
-        }
-        let Some(upstream) = self.upstream.as_mut() else { return false };
-        if let OwnerSearch::Planned { .. } = self.worker {
-            self.worker.begin_patiently();
-            record.seek_responder(std::mem::replace(&mut self.worker, OwnerSearch::Over(None)));
-        }
-        let outgoing = Outgoing { head: outgoing_head, method: &head.method, framing: head.framing };
-        let end = {
-            let (tee, response, mut at_end) = record.parts();
-            let request = RequestBody { tee, at_end: &mut at_end };
-            exchange::run(&mut self.client, upstream, outgoing, request, response).await
-        };
-        self.end_request(record, end);
-        if matches!(end, ExchangeEnd::Switched | ExchangeEnd::Unfollowed) {
-            self.report_tunnel(end);
-            self.tunnel().await;
-        }
-        end == ExchangeEnd::Whole
-    }
-
-    /// Records the end of a request, now or when its worker is found.
-    fn end_request(&mut self, mut record: RequestRecord, end: ExchangeEnd) {
-        let responder = record.take_responder();
-        if !matches!(responder, OwnerSearch::Over(None)) {
-            self.worker = responder;
-        }
-        let finished = record.finish(match end {
-            ExchangeEnd::Whole | ExchangeEnd::Last | ExchangeEnd::Switched | ExchangeEnd::Unfollowed => {
-                RequestEnd::Answered
-            }
-            ExchangeEnd::ClientGone => RequestEnd::ClientGone,
-            ExchangeEnd::UpstreamGone => RequestEnd::UpstreamFailed,
-        });
-        match self.worker.result_now() {
-            Poll::Ready(worker) => finished.record(worker),
-            Poll::Pending if self.ended.len() < MAX_WAITING => self.ended.push(finished),
-            Poll::Pending => finished.record(None),
-        }
-    }
-
-    fn report_tunnel(&self, end: ExchangeEnd) {
-        let (kind, reason) = if end == ExchangeEnd::Switched {
-            let reason = "a connection switched protocols (such as WebSocket): what passed afterwards was not recorded";
-            (GapKind::OpaqueTunnel, reason)
-        } else {
-            let reason = "a message is not valid HTTP/1: the rest of its connection passed unrecorded";
-            (GapKind::Undecodable, reason)
-        };
-        self.shared.gaps.report(&self.shared.sink, kind, reason.to_owned());
+        let traceparent = head.header(traceparent::HEADER).map_or_else(traceparent::generate, str::to_owned);
+        drop(RequestRecord::start(self.shared, &head, self.address, traceparent).finish(RequestEnd::UpstreamFailed));
+        let text = format!("txray: {reason}");
+        answer_and_close(&mut self.client, &plain_answer(502, "Bad Gateway", &text)).await;
     }
 
     /// Sees to it that there is a connection to the application.
-    async fn connect(&mut self) -> Result<(), String> {
+    async fn connect(&mut self) -> io::Result<()> {
         if self.upstream.is_none() {
             let config = &self.shared.config;
-            let upstream = Peer::new(connect(&config.upstream).await?);
+            let upstream = Peer::new(reach(&config.upstream).await?);
             self.worker = OwnerSearch::plan(&self.shared.owners, &upstream);
             self.upstream = Some(upstream);
         }
         Ok(())
     }
 
-    /// A connection that is not HTTP/1 passes as it is.
+    /// A connection that is not HTTP passes as it is.
     async fn pass_unfollowed(&mut self) {
         let reason = "a client's connection does not speak HTTP: it passed unrecorded";
         self.shared.gaps.report(&self.shared.sink, GapKind::Undecodable, reason.to_owned());
-        if self.connect().await.is_ok() {
-            self.tunnel().await;
+        if self.connect().await.is_ok()
+            && let Some(upstream) = self.upstream.as_mut()
+        {
+            tunnel(&mut self.client, upstream, self.stop.cancelled()).await;
         }
     }
-
-    /// Passes what follows as it is.
-    async fn tunnel(&mut self) {
-        if let Some(upstream) = self.upstream.as_mut() {
-            let tunnel = tunnel(&mut self.client, upstream, self.stop.cancelled());
-            tokio::join!(settle(&mut self.worker, &mut self.ended), tunnel);
-        }
-    }
-}
-
-/// Records what has ended, once its worker is found. Cancel safe.
-async fn settle(worker: &mut OwnerSearch, ended: &mut Vec<FinishedRequest>) {
-    let worker = worker.result().await;
-    ended.drain(..).for_each(|request| request.record(worker));
 }

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::framing::Framing;
 use super::halves::{Outbound, Rejoined, Source};
+use super::relay::{Unseen, relay};
 use super::tee::BodyTee;
 
 /// Room made for each read.
@@ -90,17 +91,6 @@ impl Peer {
     pub(super) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
         self.addresses
     }
-
-    /// Whether the connection was reset, as far as the kernel knows by now.
-    pub(super) fn is_reset(&self) -> bool {
-        match &self.outbound {
-            Outbound::Tcp(half) => {
-                let stream: &TcpStream = half.as_ref();
-                !matches!(stream.take_error(), Ok(None))
-            }
-            Outbound::Encrypted(_) => false,
-        }
-    }
 }
 
 impl Inbound {
@@ -116,14 +106,12 @@ impl Inbound {
         Ok(count)
     }
 
-    /// Reads until at least `length` bytes are there, or none come any more. Returns whether they are. Cancel safe.
-    pub(super) async fn has(&mut self, length: usize) -> bool {
-        while self.buffer.len() < length {
-            if self.ended || !matches!(self.fill().await, Ok(1..)) {
-                return false;
-            }
+    /// Reads what is there; returns whether there was something before the end. Cancel safe.
+    pub(super) async fn more(&mut self) -> io::Result<bool> {
+        if self.ended {
+            return Ok(false);
         }
-        true
+        Ok(self.fill().await? > 0)
     }
 
     /// Reads ahead until the peer ends its side or fails; stops reading, but not waiting, at the bound. Cancel safe.
@@ -165,14 +153,8 @@ pub(super) async fn pump(
 
 /// Passes bytes both ways until both sides have ended or `stop` completes. What was read ahead goes first.
 pub(super) async fn tunnel(one: &mut Peer, other: &mut Peer, stop: impl Future<Output = ()>) {
-    let both = async {
-        tokio::join!(
-            copy_until_end(&mut one.inbound, &mut other.outbound),
-            copy_until_end(&mut other.inbound, &mut one.outbound),
-        )
-    };
     tokio::select! {
-        _ = both => {}
+        _ = relay(one, other, &Unseen, &Unseen) => {}
         () = stop => {}
     }
 }

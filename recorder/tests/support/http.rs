@@ -329,11 +329,22 @@ impl Reverse {
         self.events.expect_nothing_more();
     }
 
+    /// The events that have come and were not taken.
+    pub(crate) fn so_far(&mut self) -> Vec<Event> {
+        self.events.0.try_iter().collect()
+    }
+
     /// Stops the proxy, after `pause`; returns when it has.
     pub(crate) async fn stop(&mut self, pause: Duration) {
         tokio::time::sleep(pause).await;
         self.shutdown.cancel();
         tokio::time::timeout(DEADLINE, &mut self.task).await.expect("the proxy ends").unwrap();
+    }
+}
+
+impl Drop for Reverse {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

@@ -9,7 +9,6 @@ use txray_store::time::Timestamp;
 use super::Shared;
 use crate::http::exchange::ResponseSeen;
 use crate::http::head::{RequestHead, ResponseHead, first};
-use crate::http::owner::OwnerSearch;
 use crate::http::tee::BodyTee;
 use crate::http::traceparent;
 use crate::redaction::Redactor;
@@ -53,7 +52,7 @@ impl CallRecord {
             content_type: head.header("content-type").map(str::to_owned),
             traceparent: head.header(traceparent::HEADER).map(str::to_owned),
             request: BodyTee::new(limit),
-            response: ResponseSeen { head: None, body: BodyTee::new(limit), responder: OwnerSearch::Over(None) },
+            response: ResponseSeen { head: None, body: BodyTee::new(limit) },
             error: None,
             opaque: head.method == "CONNECT",
             client_pid: None,

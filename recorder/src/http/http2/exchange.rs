@@ -182,7 +182,6 @@ async fn receive(mut answer: ResponseFuture, mut respond: SendResponse<Bytes>, s
         }
     };
     let (head, mut body) = response.into_parts();
-    seen.responder.begin();
     seen.head = Some(ResponseHead {
         raw: Bytes::new(),
         status: head.status.as_u16(),

@@ -10,7 +10,6 @@ use txray_store::time::Timestamp;
 use super::Shared;
 use crate::http::exchange::ResponseSeen;
 use crate::http::head::{RequestHead, first};
-use crate::http::owner::OwnerSearch;
 use crate::http::tee::BodyTee;
 use crate::redaction::Redactor;
 use txray_store::sink::EventSink;
@@ -24,6 +23,8 @@ pub(super) struct RequestRecord {
     content_type: Option<String>,
     request: BodyTee,
     response: ResponseSeen,
+    /// Whether the request's body was recorded before its end.
+    body_recorded: bool,
     finished: bool,
 }
 
@@ -51,7 +52,8 @@ impl RequestRecord {
             redactor: Arc::clone(redactor),
             content_type: head.header("content-type").map(str::to_owned),
             request: BodyTee::new(limit),
-            response: ResponseSeen { head: None, body: BodyTee::new(limit), responder: OwnerSearch::Over(None) },
+            response: ResponseSeen { head: None, body: BodyTee::new(limit) },
+            body_recorded: false,
             finished: false,
         }
     }
@@ -62,14 +64,23 @@ impl RequestRecord {
         (request, response, |tee: &mut BodyTee| record_body(*id, sink, redactor, content_type.as_deref(), tee))
     }
 
-    /// Waits for the process that answers to be found.
-    pub(super) fn seek_responder(&mut self, search: OwnerSearch) {
-        self.response.responder = search;
+    /// The request's body, while it passes.
+    pub(super) fn request_body(&mut self) -> &mut BodyTee {
+        &mut self.request
     }
 
-    /// The search, to be carried on with beside the next request.
-    pub(super) fn take_responder(&mut self) -> OwnerSearch {
-        std::mem::replace(&mut self.response.responder, OwnerSearch::Over(None))
+    /// Records the request's body: it has ended, or is not followed any more.
+    pub(super) fn end_request_body(&mut self, whole: bool) {
+        if whole {
+            self.request.end();
+        }
+        self.body_recorded = true;
+        record_body(self.id, &self.sink, &self.redactor, self.content_type.as_deref(), &mut self.request);
+    }
+
+    /// The response, while it passes.
+    pub(super) fn response(&mut self) -> &mut ResponseSeen {
+        &mut self.response
     }
 
     /// Ends the request. Its event is recorded when the worker is known.
@@ -82,7 +93,7 @@ impl RequestRecord {
         if std::mem::replace(&mut self.finished, true) {
             return None;
         }
-        if !self.request.is_complete() {
+        if !self.body_recorded && !self.request.is_complete() {
             record_body(self.id, &self.sink, &self.redactor, self.content_type.as_deref(), &mut self.request);
         }
         let head = self.response.head.take();

@@ -12,7 +12,6 @@ use super::record::RequestRecord;
 use super::{Connection, Shared};
 use crate::http::exchange::RequestBody;
 use crate::http::http2::{self, ClientStream, SharedOwner, StreamEnd, StreamHandler, Upstream, exchange, request_head};
-use crate::http::listener::connect;
 use crate::http::owner::OwnerSearch;
 use crate::http::traceparent;
 use crate::http::wire::Peer;
@@ -29,9 +28,11 @@ impl Connection<'_> {
     /// Serves a client that begins with HTTP/2. Where the application does not speak it, the client hears what it says instead.
     pub(super) async fn serve_streams(&mut self) {
         // A client that is not answered at all is told so by a close, as the application's machine would tell it.
-        let Ok(stream) = connect(&self.shared.config.upstream).await else { return };
-        let plain = Peer::new(stream);
-        let worker = OwnerSearch::plan(&self.shared.owners, &plain);
+        if self.connect().await.is_err() {
+            return;
+        }
+        let Some(plain) = self.upstream.take() else { return };
+        let worker = std::mem::replace(&mut self.worker, OwnerSearch::Over(None));
         let upstream = tokio::select! {
             upstream = Upstream::open(plain.rejoin()) => upstream,
             _ = self.client.inbound.watch() => return,
