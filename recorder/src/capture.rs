@@ -38,6 +38,8 @@ mod base_copy;
 mod catalogue;
 mod completeness;
 mod connection;
+mod copying;
+mod courtesy;
 mod ddl;
 pub mod doctor;
 mod error;
@@ -95,7 +97,15 @@ pub struct CaptureLimits {
     pub silence: Duration,
     /// How long one attempt to attach again may take.
     pub attach: Duration,
+    /// After how long a relation whose copy gave way to the application too often is tried again; later attempts come later.
+    pub late_copy: Duration,
+    /// How many bytes of write-ahead log a temporary slot may hold back before the recorder lets go of it, and goes on with a
+    /// new one. A durable slot has its own limit.
+    pub slot_lag: u64,
 }
+
+/// The write-ahead log that a temporary slot may hold back.
+const TEMPORARY_SLOT_LAG: u64 = 4 << 30;
 
 impl Default for CaptureLimits {
     fn default() -> Self {
@@ -108,6 +118,8 @@ impl Default for CaptureLimits {
             schema_dump: Duration::from_mins(1),
             silence: Duration::from_mins(1),
             attach: Duration::from_mins(5),
+            late_copy: Duration::from_secs(30),
+            slot_lag: TEMPORARY_SLOT_LAG,
         }
     }
 }
@@ -143,6 +155,13 @@ impl CaptureConfig {
             slot: None,
             limits: CaptureLimits::default(),
         }
+    }
+}
+
+impl CaptureConfig {
+    /// How many bytes of write-ahead log the slot may hold back, whichever it is.
+    fn slot_limit(&self) -> Option<u64> {
+        self.slot.as_ref().map_or(Some(self.limits.slot_lag), |durable| durable.lag_limit)
     }
 }
 

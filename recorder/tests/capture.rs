@@ -4,6 +4,8 @@
 mod base_copy;
 #[path = "support/certificates.rs"]
 mod certificates;
+#[path = "capture/courtesy.rs"]
+mod courtesy;
 #[path = "capture/fold.rs"]
 mod fold;
 #[path = "capture/harness.rs"]

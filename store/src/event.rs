@@ -15,8 +15,9 @@ mod session;
 use serde::{Deserialize, Serialize};
 
 pub use self::capture::{
-    BaseCompleted, BaseRows, CaptureAttached, ChangeOp, CommitSeen, RelationColumn, RelationDescribed, RelationTraits,
-    RowChange, RowChanges, RowText, SchemaDumped, SchemaFlavour, SequenceValue, SequenceValues, Tracking,
+    BaseCompleted, BaseRows, COPY_ORDINALS, CaptureAttached, ChangeOp, CommitSeen, RelationColumn, RelationDescribed,
+    RelationTraits, RowChange, RowChanges, RowText, SchemaDumped, SchemaFlavour, SequenceValue, SequenceValues,
+    Tracking,
 };
 pub use self::http::{Body, ExternalCall, Headers, RequestBodyReceived, RequestEnd, RequestFinished, RequestStarted};
 pub use self::session::{

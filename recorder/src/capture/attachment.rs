@@ -12,7 +12,7 @@ use super::connection::{self, Purpose};
 use super::error::CaptureError;
 use super::membership::Membership;
 use super::replication::{Lifetime, Replication};
-use super::slot::{self, DurableSlot, Found};
+use super::slot::{self, Found};
 use super::{Shared, publication, server};
 
 /// How long an old connection is given to answer, which tells that the server lived through.
@@ -194,16 +194,11 @@ async fn find_slot(shared: &Shared, client: &Client) -> Result<Option<Found>, Re
     let found = slot::look(client, durable.name()).await?;
     if let Found::Usable { lag_bytes, .. } = found {
         shared.note_lag(lag_bytes);
-        if exceeds(durable, lag_bytes) {
+        if shared.config.slot_limit().is_some_and(|limit| lag_bytes > limit) {
             return Err(Refusal::TooFarBehind(lag_bytes));
         }
     }
     Ok(Some(found))
-}
-
-/// Whether a slot holds back more than it may.
-pub(super) fn exceeds(slot: &DurableSlot, lag_bytes: u64) -> bool {
-    slot.lag_limit.is_some_and(|limit| lag_bytes > limit)
 }
 
 /// Starts the stream of a slot that exists, else of a new one: with its first position, and whether it existed.

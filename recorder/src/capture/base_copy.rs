@@ -12,7 +12,7 @@ use futures_util::{StreamExt, pin_mut};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use txray_store::copy_text::{self, CopyField};
-use txray_store::event::{BaseRows, Event, RelationDescribed, Tracking};
+use txray_store::event::{BaseRows, COPY_ORDINALS, Event, RelationDescribed, Tracking};
 use txray_store::ids::Oid;
 use txray_store::snapshot::PgSnapshot;
 use txray_store::time::Timestamp;
@@ -20,6 +20,7 @@ use txray_store::time::Timestamp;
 use super::Shared;
 use super::catalogue::{self, Relation};
 use super::connection::{self, Purpose};
+use super::courtesy::Watch;
 use super::error::CaptureError;
 
 mod range;
@@ -44,6 +45,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 enum RangeError {
     /// Its shape or name is not the one described any more.
     Reshaped,
+    /// Somebody waited for it.
+    GaveWay,
     /// Worth another attempt.
     Transient(CaptureError),
     /// Not worth another attempt.
@@ -53,6 +56,8 @@ enum RangeError {
 /// How far the copy of one relation has come.
 struct Progress {
     described: Arc<RelationDescribed>,
+    /// Number of the first row.
+    first_ordinal: u64,
     /// Rows recorded so far.
     rows: u64,
     /// The last of them.
@@ -61,22 +66,28 @@ struct Progress {
     range_rows: usize,
 }
 
-/// Copies relations, one after the other, over one connection.
+/// Copies relations, one after the other, over one connection. Somebody who waits for it is let through.
 pub(super) struct BaseCopy<'a> {
     shared: &'a Shared,
+    watch: Watch,
     client: Client,
+    /// The session was ended, whether its connection tells so yet or not.
+    ended: bool,
 }
 
 impl<'a> BaseCopy<'a> {
     pub(super) async fn open(shared: &'a Shared) -> Result<Self, CaptureError> {
-        let client = connection::open(&shared.config.url, Purpose::BaseCopy).await?;
-        Ok(BaseCopy { shared, client })
+        let (watch, client) = open(shared).await?;
+        Ok(BaseCopy { shared, watch, client, ended: false })
     }
 
-    /// Copies one relation; how many rows it had. A relation that is gone or not tracked has none.
-    pub(super) async fn copy(&mut self, oid: Oid) -> Result<u64, CaptureError> {
+    /// Copies one relation; how many rows it had. A relation that is gone or not tracked has none. It has been begun and given up
+    /// so many `times` before: rows of those copies do not count any more.
+    pub(super) async fn copy(&mut self, oid: Oid, times: u32) -> Result<u64, CaptureError> {
+        self.reopen_if_closed().await?;
         let Some((mut relation, described)) = self.current(oid) else { return Ok(0) };
-        let mut progress = Progress { described, rows: 0, last_row: None, range_rows: 0 };
+        let first_ordinal = u64::from(times) * COPY_ORDINALS;
+        let mut progress = Progress { described, first_ordinal, rows: 0, last_row: None, range_rows: 0 };
         let mut attempt = 1;
         let mut range = if self.is_small(oid).await? { Range::Whole } else { first_range(&relation) };
         loop {
@@ -107,15 +118,24 @@ impl<'a> BaseCopy<'a> {
                     }
                     (relation, progress.described) = current;
                 }
-                Err(RangeError::Transient(_)) => {
+                Err(error @ RangeError::GaveWay) if matches!(range, Range::Whole) => {
+                    return Err(error.into_capture_error());
+                }
+                Err(RangeError::GaveWay | RangeError::Transient(_)) => {
                     attempt += 1;
                     tokio::time::sleep(PAUSE).await;
-                    if self.client.is_closed() {
-                        self.client = connection::open(&self.shared.config.url, Purpose::BaseCopy).await?;
-                    }
+                    self.reopen_if_closed().await?;
                 }
             }
         }
+    }
+
+    async fn reopen_if_closed(&mut self) -> Result<(), CaptureError> {
+        if self.ended || self.client.is_closed() || self.watch.client().is_closed() {
+            (self.watch, self.client) = open(self.shared).await?;
+            self.ended = false;
+        }
+        Ok(())
     }
 
     fn current(&self, oid: Oid) -> Option<(Relation, Arc<RelationDescribed>)> {
@@ -137,9 +157,17 @@ impl<'a> BaseCopy<'a> {
         Ok(row.try_get::<_, i64>(0).is_ok_and(|bytes| bytes < SMALL_RELATION_BYTES))
     }
 
-    /// Reads one range in a transaction of its own, and records its rows.
-    async fn read(&self, relation: &Relation, range: &Range, progress: &mut Progress) -> Result<(), RangeError> {
-        let result = self.read_in_transaction(relation, range, progress).await;
+    /// Reads one range in a transaction of its own, and records its rows, unless somebody waits for that.
+    async fn read(&mut self, relation: &Relation, range: &Range, progress: &mut Progress) -> Result<(), RangeError> {
+        let result = tokio::select! {
+            biased;
+            result = self.read_in_transaction(relation, range, progress) => result,
+            waited = self.watch.somebody_waits() => {
+                self.watch.end_sessions().await;
+                self.ended = true;
+                return Err(waited.map_or_else(RangeError::Transient, |()| RangeError::GaveWay));
+            }
+        };
         let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
         // A read-only transaction has nothing to lose at its end.
         let _ = self.client.batch_execute(end).await;
@@ -183,7 +211,7 @@ impl<'a> BaseCopy<'a> {
     }
 
     fn emit(&self, rows: Vec<String>, snapshot: &PgSnapshot, at: Timestamp, progress: &mut Progress) {
-        let first_ordinal = progress.rows;
+        let first_ordinal = progress.first_ordinal + progress.rows;
         progress.rows += rows.len() as u64;
         progress.range_rows += rows.len();
         if let Some(last) = rows.last() {
@@ -223,6 +251,13 @@ impl<'a> BaseCopy<'a> {
     }
 }
 
+/// A session that reads rows, and the watch over it.
+async fn open(shared: &Shared) -> Result<(Watch, Client), CaptureError> {
+    let watch = Watch::open(&shared.config.url, "copy").await?;
+    let client = connection::open_as(&shared.config.url, Purpose::BaseCopy, watch.name()).await?;
+    Ok((watch, client))
+}
+
 /// The range that begins after the last row recorded; none when rows have no key to go on from.
 fn next_range(relation: &Relation, range: &Range, progress: &Progress) -> Option<Range> {
     let (Range::After(_), Some(key)) = (range, &relation.key) else { return None };
@@ -253,6 +288,7 @@ impl RangeError {
     fn into_capture_error(self) -> CaptureError {
         match self {
             RangeError::Reshaped => CaptureError::Answer { attempt: "copy a relation whose shape keeps changing" },
+            RangeError::GaveWay => CaptureError::GaveWay,
             RangeError::Transient(error) | RangeError::Final(error) => error,
         }
     }

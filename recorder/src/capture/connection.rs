@@ -70,6 +70,11 @@ impl Purpose {
 
 /// Opens a side connection. Its driver ends with the client.
 pub(super) async fn open(database: &Database, purpose: Purpose) -> Result<Client, CaptureError> {
+    open_as(database, purpose, APPLICATION_NAME).await
+}
+
+/// The same with an `application_name` of its own.
+pub(super) async fn open_as(database: &Database, purpose: Purpose, name: &str) -> Result<Client, CaptureError> {
     let config = database.config();
     let mut options = match purpose {
         Purpose::Facts => config.get_options().unwrap_or_default().to_owned(),
@@ -83,7 +88,7 @@ pub(super) async fn open(database: &Database, purpose: Purpose) -> Result<Client
         purpose.statement_timeout().as_millis(),
         purpose.lock_timeout().as_millis(),
     );
-    config.options(options).application_name(APPLICATION_NAME);
+    config.options(options).application_name(name);
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_TIMEOUT);
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pgwire_replication::PgWireError;
+use tokio_postgres::error::DbError;
 use txray_store::ids::Oid;
 
 use crate::pg::tls::ConnectError;
@@ -45,7 +47,7 @@ pub enum CaptureError {
         attempt: &'static str,
         /// Why not.
         #[source]
-        source: pgwire_replication::PgWireError,
+        source: PgWireError,
     },
     /// A message of the change stream could not be decoded.
     #[error("cannot decode the change stream")]
@@ -70,12 +72,61 @@ pub enum CaptureError {
         /// The bound.
         limit: Duration,
     },
+    /// The application waited for a lock of the recorder's own.
+    #[error("the application waited for it to be copied, and was let through")]
+    GaveWay,
+    /// The slot holds back more than it may.
+    #[error(
+        "the replication slot held back {lag_bytes} bytes of write-ahead log, more than its limit of {limit}, and was let go of"
+    )]
+    HeldBack {
+        /// Bytes of write-ahead log that the server kept.
+        lag_bytes: u64,
+        /// The bound.
+        limit: u64,
+    },
     /// The server says nothing more, as behind a network that was cut.
     #[error("the server has not answered for {} s", .limit.as_secs_f64())]
     Silent {
         /// How long that was borne.
         limit: Duration,
     },
+}
+
+/// Classes of SQLSTATE whose messages name objects, limits and states, not values.
+const TELLING_CLASSES: [&str; 16] =
+    ["08", "0A", "25", "26", "28", "34", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX"];
+
+/// What the server says, as far as it may be repeated: nothing that may hold a value of a row. Never DETAIL or CONTEXT.
+fn server_words(code: &str, message: &str) -> String {
+    let class = code.get(..2).unwrap_or_default();
+    if TELLING_CLASSES.contains(&class) {
+        return message.to_owned();
+    }
+    let condition = match class {
+        "22" => "data exception",
+        "23" => "integrity constraint violation",
+        "38" | "39" => "external routine exception",
+        "44" => "check option violation",
+        "P0" => "exception of a function",
+        _ => "error",
+    };
+    format!("{condition}, SQLSTATE {code}")
+}
+
+/// A cause's text without values.
+fn cause_words(cause: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(error) = cause.downcast_ref::<DbError>() {
+        return server_words(error.code().code(), error.message());
+    }
+    if let Some(PgWireError::Server(text)) = cause.downcast_ref::<PgWireError>() {
+        // Its form is `MESSAGE (SQLSTATE CODE)`.
+        let parts =
+            text.rsplit_once(" (SQLSTATE ").and_then(|(message, rest)| Some((message, rest.strip_suffix(')')?)));
+        let (message, code) = parts.unwrap_or(("", "unknown"));
+        return format!("server error: {}", server_words(code, message));
+    }
+    cause.to_string()
 }
 
 fn code(error: &tokio_postgres::Error) -> String {
@@ -96,6 +147,13 @@ impl CaptureError {
                 "a slot waits for every transaction that is open: end idle ones (see pg_stat_activity.xact_start)"
                     .to_owned(),
             ),
+            CaptureError::GaveWay => Some(
+                "it is tried again from time to time; a primary key would let its rows be copied in short pieces"
+                    .to_owned(),
+            ),
+            CaptureError::HeldBack { .. } => {
+                Some("end transactions that are open for long; where the disk has room, raise --slot-lag".to_owned())
+            }
             CaptureError::Silent { .. } => Some("look at the network between the recorder and the server".to_owned()),
             _ => None,
         }
@@ -108,7 +166,7 @@ impl CaptureError {
         if !matches!(self, CaptureError::Obstacle(_)) {
             while let Some(error) = cause {
                 text.push_str(": ");
-                text.push_str(&error.to_string());
+                text.push_str(&cause_words(error));
                 cause = error.source();
             }
         }
@@ -209,5 +267,28 @@ impl Obstacle {
                 "name the standbys in synchronous_standby_names, without \"*\" and without \"txray\"".to_owned()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_in_the_servers_messages_are_not_repeated() {
+        let check = |code: &str, message: &str, expected: &str| {
+            assert_eq!(server_words(code, message), expected);
+            // The replication client gives both in one text.
+            let source = PgWireError::Server(format!("{message} (SQLSTATE {code})"));
+            let error = CaptureError::Replication { attempt: "read the change stream", source };
+            assert_eq!(error.explain(), format!("cannot read the change stream: server error: {expected}"));
+        };
+        check("22P02", "invalid input syntax for type integer: \"secret\"", "data exception, SQLSTATE 22P02");
+        check("23505", "duplicate (secret)", "integrity constraint violation, SQLSTATE 23505");
+        check("P0001", "secret", "exception of a function, SQLSTATE P0001");
+        check("ZZ123", "secret", "error, SQLSTATE ZZ123");
+        check("57014", "canceling statement due to user request", "canceling statement due to user request");
+        let untold = CaptureError::Replication { attempt: "ask", source: PgWireError::Server("secret".to_owned()) };
+        assert_eq!(untold.explain(), "cannot ask: server error: error, SQLSTATE unknown");
     }
 }

@@ -9,8 +9,8 @@ use txray_store::event::{BaseCompleted, Event, GapKind};
 use txray_store::ids::Oid;
 use txray_store::time::Timestamp;
 
-use super::attachment::exceeds;
 use super::connection::{self, Purpose};
+use super::copying::{self, Copied, Turn};
 use super::error::CaptureError;
 use super::membership::{self, Membership};
 use super::{BaseState, Shared, server, slot};
@@ -21,10 +21,23 @@ const CATALOGUE_DUTY: u32 = 50;
 /// How often the end of the write-ahead log is asked for.
 const MEASURE_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How often the slot's lag is read.
+const LAG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What an attachment begins with.
+pub(super) struct Beginning {
+    /// When it began; none when it goes on with the base copy that there is.
+    pub(super) began: Option<Timestamp>,
+    /// Tables that were published only now, and since when they were not.
+    pub(super) admitted: (Vec<Oid>, Timestamp),
+    /// The stream's slot.
+    pub(super) slot: String,
+}
+
 /// Why an attachment cannot go on.
 #[derive(Debug)]
 pub(super) enum Impasse {
-    /// The durable slot holds back more bytes of write-ahead log than it may.
+    /// The slot holds back more bytes of write-ahead log than it may.
     TooFarBehind(u64),
     /// The server has left a question unanswered for too long.
     Silent,
@@ -36,27 +49,29 @@ pub(super) async fn follow(
     shared: Arc<Shared>,
     client: Arc<Client>,
     membership: Arc<tokio::sync::Mutex<Membership>>,
-    (began, (admitted, since)): (Option<Timestamp>, (Vec<Oid>, Timestamp)),
+    Beginning { began, admitted, slot }: Beginning,
 ) -> Impasse {
     let relations = membership.lock().await.published();
     let copy = async {
         let Some(began) = began else { return std::future::pending().await };
-        let state = match base_copy(&shared, &client, &relations, began).await {
-            Ok(()) => BaseState::Complete,
+        let (state, late) = match base_copy(&shared, &client, &relations, began).await {
+            Ok(late) => (BaseState::Complete, late),
             Err(error) => {
                 let reason = format!("the base copy was abandoned: {}", error.explain());
                 shared.gap(GapKind::BaseCopy, began, None, None, reason);
-                BaseState::Abandoned
+                (BaseState::Abandoned, Vec::new())
             }
         };
         shared.base.send_replace(state);
+        copying::copy_late(&shared, late).await;
         std::future::pending().await
     };
-    let watch = watch_catalogue(&shared, Arc::clone(&client), &membership, (admitted, since));
+    let watch = watch_catalogue(&shared, Arc::clone(&client), &membership, admitted);
     tokio::select! {
         impasse = copy => impasse,
         impasse = measure(&shared, &client) => impasse,
         impasse = watch => impasse,
+        impasse = watch_slot(&shared, Arc::clone(&client), &slot) => impasse,
     }
 }
 
@@ -81,7 +96,13 @@ async fn measure(shared: &Shared, client: &Client) -> Impasse {
     }
 }
 
-async fn base_copy(shared: &Shared, client: &Client, relations: &[Oid], began: Timestamp) -> Result<(), CaptureError> {
+/// Copies the base. Relations that are to be copied later have a gap each.
+async fn base_copy(
+    shared: &Shared,
+    client: &Client,
+    relations: &[Oid],
+    began: Timestamp,
+) -> Result<Vec<Turn>, CaptureError> {
     let open = membership::wait_for_open_transactions(shared, client).await?;
     if !open.in_progress.is_empty() {
         let reason = format!(
@@ -91,14 +112,14 @@ async fn base_copy(shared: &Shared, client: &Client, relations: &[Oid], began: T
         );
         shared.gap(GapKind::BaseCopy, began, None, None, reason);
     }
-    membership::copy_all(shared, relations).await?;
+    let copied = copying::copy_all(shared, relations).await?;
     let at = Timestamp::now();
     let snapshot = server::snapshot(client).await?;
     let lsn = server::inserted_position(client).await?;
     shared.sink.record(Event::BaseCompleted(BaseCompleted { source: shared.config.source, at, snapshot, lsn }));
     let reason = "the base copy was not complete yet: states in this interval cannot be restored".to_owned();
     shared.gap(GapKind::BaseCopy, began, Some(at), None, reason);
-    Ok(())
+    Ok(copied.late)
 }
 
 async fn watch_catalogue(
@@ -128,9 +149,6 @@ async fn watch_catalogue(
                 }
             }
         }
-        if let Some(impasse) = watch_slot(shared, &client).await {
-            return impasse;
-        }
         let began = Instant::now();
         let at = Timestamp::now();
         match membership.lock().await.refresh(&client).await {
@@ -149,19 +167,32 @@ async fn watch_catalogue(
     }
 }
 
-/// Reads the durable slot's lag; whether it is beyond its limit.
-async fn watch_slot(shared: &Shared, client: &Client) -> Option<Impasse> {
-    let durable = shared.config.slot.as_ref()?;
-    match slot::lag(client, durable.name()).await {
-        Ok(Some(lag_bytes)) => {
-            shared.note_lag(lag_bytes);
-            exceeds(durable, lag_bytes).then_some(Impasse::TooFarBehind(lag_bytes))
+/// Reads the slot's lag again and again; ends when it is beyond its limit. However slow the catalogue is: a disk that is full
+/// of write-ahead log ends the application.
+async fn watch_slot(shared: &Shared, mut client: Arc<Client>, slot: &str) -> Impasse {
+    let mut interval = tokio::time::interval(LAG_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        if client.is_closed() {
+            match connection::open(&shared.config.url, Purpose::Catalogue).await {
+                Ok(opened) => client = Arc::new(opened),
+                Err(error) => {
+                    tracing::debug!("{}", error.explain());
+                    continue;
+                }
+            }
         }
-        // The stream tells of a slot that is gone.
-        Ok(None) => None,
-        Err(error) => {
-            tracing::debug!("{}", error.explain());
-            None
+        match slot::lag(&client, slot).await {
+            Ok(Some(lag_bytes)) => {
+                shared.note_lag(lag_bytes);
+                if shared.config.slot_limit().is_some_and(|limit| lag_bytes > limit) {
+                    return Impasse::TooFarBehind(lag_bytes);
+                }
+            }
+            // The stream tells of a slot that is gone.
+            Ok(None) => {}
+            Err(error) => tracing::debug!("{}", error.explain()),
         }
     }
 }
@@ -170,14 +201,13 @@ async fn watch_slot(shared: &Shared, client: &Client) -> Option<Impasse> {
 async fn take_in(shared: Arc<Shared>, client: Arc<Client>, relations: Vec<Oid>, since: Timestamp) {
     let copied = async {
         membership::wait_for_open_transactions(&shared, &client).await?;
-        membership::copy_all(&shared, &relations).await
+        copying::copy_all(&shared, &relations).await
     };
-    let until = match copied.await {
-        Ok(0) => Some(Timestamp::now()),
-        Ok(_) => None,
+    let (until, copied) = match copied.await {
+        Ok(copied) => ((copied.failures == 0).then(Timestamp::now), copied),
         Err(error) => {
             tracing::warn!("{}", error.explain());
-            None
+            (None, Copied::default())
         }
     };
     for oid in &relations {
@@ -186,5 +216,7 @@ async fn take_in(shared: Arc<Shared>, client: Arc<Client>, relations: Vec<Oid>, 
         let reason = "changes from before the relation was published are missing".to_owned();
         shared.gap(GapKind::RelationUntracked, since, until, Some(*oid), reason);
     }
-    shared.published().copy_ended(&relations);
+    let ended: Vec<Oid> = relations.into_iter().filter(|oid| !copied.is_late(*oid)).collect();
+    shared.published().copy_ended(&ended);
+    copying::copy_late(&shared, copied.late).await;
 }

@@ -10,7 +10,6 @@ use txray_store::ids::{Oid, SessionId};
 use txray_store::snapshot::PgSnapshot;
 use txray_store::time::Timestamp;
 
-use super::base_copy::BaseCopy;
 use super::catalogue::{self, Relation};
 use super::error::CaptureError;
 use super::{Shared, publication, server};
@@ -32,6 +31,8 @@ pub(super) struct Published {
     withheld: HashMap<Oid, Withheld>,
     /// Tables whose rows are being copied, or wait for it.
     uncopied: HashSet<Oid>,
+    /// Tables of which a gap says that their rows are missing so far, and since when.
+    missed: HashMap<Oid, Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +95,17 @@ impl Published {
         for oid in oids {
             self.uncopied.remove(oid);
         }
+    }
+
+    /// Takes note that a table's rows are to be copied much later; since when a gap tells of that.
+    pub(super) fn misses(&mut self, oid: Oid, since: Timestamp) -> Timestamp {
+        self.uncopied.insert(oid);
+        *self.missed.entry(oid).or_insert(since)
+    }
+
+    /// Since when a table's rows are told to be missing, for the last time.
+    pub(super) fn take_missed(&mut self, oid: Oid) -> Option<Timestamp> {
+        self.missed.remove(&oid)
     }
 
     /// Whether some table's rows were to be copied and are not.
@@ -264,25 +276,6 @@ pub(super) async fn wait_for_open_transactions(shared: &Shared, client: &Client)
         open.in_progress.retain(|xid| !present.sees(*xid));
     }
     Ok(open)
-}
-
-/// Copies each of `relations`; whatever cannot be copied is a gap. How many could not be.
-pub(super) async fn copy_all(shared: &Shared, relations: &[Oid]) -> Result<usize, CaptureError> {
-    let mut copy = BaseCopy::open(shared).await?;
-    let mut failures = 0;
-    for oid in relations {
-        let began = Timestamp::now();
-        match copy.copy(*oid).await {
-            Ok(rows) => tracing::debug!(relation = oid.0, rows, "base copy"),
-            Err(error) => {
-                failures += 1;
-                let reason =
-                    format!("rows of relation {oid} from before the recording are missing: {}", error.explain());
-                shared.gap(GapKind::BaseCopy, began, None, Some(*oid), reason);
-            }
-        }
-    }
-    Ok(failures)
 }
 
 #[cfg(test)]

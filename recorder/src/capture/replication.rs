@@ -29,6 +29,7 @@ const QUEUED_MESSAGES: usize = 256;
 /// A replication connection with its slot.
 pub(super) struct Replication {
     client: ReplicationClient,
+    slot: String,
     /// What its connection goes through, where TLS is to be had.
     _bridge: Option<Bridge>,
 }
@@ -107,7 +108,12 @@ impl Replication {
         options.application_name = Some(APPLICATION_NAME.to_owned());
         let replication = |source| CaptureError::Replication { attempt, source };
         let client = ReplicationClient::connect_gated(options).await.map_err(replication)?;
-        Ok(Replication { client, _bridge: bridge })
+        Ok(Replication { client, slot: names.slot(), _bridge: bridge })
+    }
+
+    /// The name of its slot.
+    pub(super) fn slot(&self) -> &str {
+        &self.slot
     }
 
     /// Starts the stream.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 use tokio_postgres::Client;
@@ -11,7 +11,8 @@ use tokio_postgres::config::Host;
 use txray_store::event::{Event, GapKind, SchemaDumped, SchemaFlavour};
 use txray_store::time::Timestamp;
 
-use super::connection::{self, Purpose};
+use super::connection;
+use super::courtesy::Watch;
 use super::error::CaptureError;
 use super::{Shared, catalogue, roles};
 use crate::pg::upstream::Database;
@@ -26,8 +27,16 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(4);
 /// How often a dump is tried while the catalogue changes under it.
 const MOST_ATTEMPTS: u32 = 5;
 
-/// How long `pg_dump` waits for a lock on a table.
-const LOCK_WAIT: &str = "--lock-wait-timeout=5s";
+/// How long `pg_dump` waits for a lock on a table at most, while it holds those that it has: less than half of the server's
+/// `deadlock_timeout`, so that nobody who waits for it is taken for part of a deadlock.
+const LONGEST_LOCK_WAIT: Duration = Duration::from_millis(200);
+
+/// Shortest and longest pause after a dump that was in the application's way, or the application in its.
+const SHORTEST_RETRY: Duration = Duration::from_millis(250);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+
+/// How long dumps may fail for what passes before a gap tells of it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Characters of `pg_dump`'s complaint that a gap repeats.
 const COMPLAINT_CHARACTERS: usize = 500;
@@ -52,6 +61,8 @@ enum DumpError {
     Failed { status: std::process::ExitStatus, complaint: String },
     #[error("pg_dump did not end within {} s", .0.as_secs())]
     TimedOut(Duration),
+    #[error("the application waited for locks of pg_dump, and was let through")]
+    GaveWay,
     #[error("{}", .0.explain())]
     Capture(#[from] CaptureError),
 }
@@ -65,46 +76,87 @@ pub(super) async fn run(shared: Arc<Shared>, server_version: u32) {
     }
 }
 
+impl DumpError {
+    /// Whether another attempt may do better: locks pass, and so do tables that are dropped under the dump.
+    fn passes(&self) -> bool {
+        matches!(self, DumpError::GaveWay | DumpError::Failed { .. })
+    }
+}
+
+/// Dumps that fail.
+struct Trouble {
+    since: Timestamp,
+    began: Instant,
+    pause: Duration,
+    told: bool,
+}
+
+impl Trouble {
+    fn new(since: Timestamp) -> Self {
+        Trouble { since, began: Instant::now(), pause: SHORTEST_RETRY, told: false }
+    }
+
+    /// Takes note of a failure: the pause before the next attempt.
+    fn goes_on(&mut self, error: &DumpError) -> Duration {
+        let pause = self.pause;
+        let longest = if error.passes() { LONGEST_RETRY } else { LONGEST_PAUSE };
+        self.pause = (pause * 2).min(longest);
+        if error.passes() { pause } else { pause.max(SHORTEST_PAUSE) }
+    }
+
+    /// Whether it is to be told now: what passes is given some time.
+    fn is_news(&self, error: &DumpError) -> bool {
+        !self.told && (!error.passes() || self.began.elapsed() >= PATIENCE)
+    }
+}
+
 async fn dump_again_and_again(shared: &Shared, server_version: u32) {
     let mut last: Option<SchemaDumped> = None;
     let mut fingerprint: Option<String> = None;
-    let mut missing = false;
+    let mut trouble: Option<Trouble> = None;
     let mut pause = SHORTEST_PAUSE;
     loop {
         let at = Timestamp::now();
         match dump_if_changed(shared, server_version, at, &mut fingerprint).await {
-            Ok(None) => missing = false,
-            Ok(Some(dumped)) => {
-                missing = false;
-                let unchanged =
-                    last.as_ref().is_some_and(|last| last.sql == dumped.sql && last.roles_sql == dumped.roles_sql);
-                // Work that changes the catalogue without changing the schema (TRUNCATE does) calls for patience.
-                pause = if unchanged { (pause * 2).min(LONGEST_PAUSE) } else { SHORTEST_PAUSE };
-                if !unchanged {
-                    let version = last.as_ref().map_or(1, |last| last.version + 1);
-                    let dumped = SchemaDumped { version, ..dumped };
-                    shared.sink.record(Event::SchemaDumped(dumped.clone()));
-                    last = Some(dumped);
+            Ok(dumped) => {
+                if let Some(over) = trouble.take().filter(|trouble| trouble.told) {
+                    let reason = "the schema was not dumped".to_owned();
+                    shared.gap(GapKind::SchemaMissing, over.since, Some(at), None, reason);
                 }
+                if let Some(dumped) = dumped {
+                    let unchanged =
+                        last.as_ref().is_some_and(|last| last.sql == dumped.sql && last.roles_sql == dumped.roles_sql);
+                    // Work that changes the catalogue without changing the schema (TRUNCATE does) calls for patience.
+                    pause = if unchanged { (pause * 2).min(LONGEST_PAUSE) } else { SHORTEST_PAUSE };
+                    if !unchanged {
+                        let version = last.as_ref().map_or(1, |last| last.version + 1);
+                        let dumped = SchemaDumped { version, ..dumped };
+                        shared.sink.record(Event::SchemaDumped(dumped.clone()));
+                        last = Some(dumped);
+                    }
+                }
+                shared.schema_tried.send_replace(true);
+                tokio::time::sleep(pause).await;
+                // Told of DDL, or in time: not everybody passes by us.
+                let _ = tokio::time::timeout(LOOK_INTERVAL, shared.schema_changed.notified()).await;
             }
             Err(error) => {
                 fingerprint = None;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                let trouble = trouble.get_or_insert_with(|| Trouble::new(at));
+                tracing::debug!("{error}");
                 // A server that is gone changes no schema.
                 let gone = last.is_some() && matches!(error, DumpError::Capture(CaptureError::Connect { .. }));
-                if !missing && !gone {
+                if !gone && trouble.is_news(&error) {
+                    trouble.told = true;
                     let what = if last.is_none() { "the schema was" } else { "changes of the schema were" };
                     let reason = format!("{what} not dumped, so states cannot be restored: {error}");
-                    shared.gap(GapKind::SchemaMissing, at, None, None, reason);
+                    shared.gap(GapKind::SchemaMissing, trouble.since, None, None, reason);
                 }
-                missing = true;
+                if trouble.told {
+                    shared.schema_tried.send_replace(true);
+                }
+                tokio::time::sleep(trouble.goes_on(&error)).await;
             }
-        }
-        shared.schema_tried.send_replace(true);
-        tokio::time::sleep(pause).await;
-        if !missing {
-            // Told of DDL, or in time: not everybody passes by us.
-            let _ = tokio::time::timeout(LOOK_INTERVAL, shared.schema_changed.notified()).await;
         }
     }
 }
@@ -116,21 +168,21 @@ async fn dump_if_changed(
     at: Timestamp,
     fingerprint: &mut Option<String>,
 ) -> Result<Option<SchemaDumped>, DumpError> {
-    let client = connection::open(&shared.config.url, Purpose::Catalogue).await?;
-    let mut present = catalogue::fingerprint(&client).await?;
+    let watch = Watch::open(&shared.config.url, "dump").await?;
+    let mut present = catalogue::fingerprint(watch.client()).await?;
     if fingerprint.as_ref() == Some(&present) {
         return Ok(None);
     }
     let mut attempts = 0;
     let dumped = loop {
         attempts += 1;
-        let failed = match dump(shared, &client, server_version, at).await {
+        let failed = match dump(shared, &watch, server_version, at).await {
             Ok(dumped) => break dumped,
             // pg_dump fails over a table that is renamed or dropped between its reading of the catalogue and its lock.
             Err(error @ DumpError::Failed { .. }) if attempts < MOST_ATTEMPTS => error,
             Err(error) => return Err(error),
         };
-        let before = std::mem::replace(&mut present, catalogue::fingerprint(&client).await?);
+        let before = std::mem::replace(&mut present, catalogue::fingerprint(watch.client()).await?);
         if before == present {
             return Err(failed);
         }
@@ -140,7 +192,8 @@ async fn dump_if_changed(
     Ok(Some(dumped))
 }
 
-async fn dump(shared: &Shared, client: &Client, server_version: u32, at: Timestamp) -> Result<SchemaDumped, DumpError> {
+async fn dump(shared: &Shared, watch: &Watch, server_version: u32, at: Timestamp) -> Result<SchemaDumped, DumpError> {
+    let client = watch.client();
     let limit = shared.config.limits.schema_dump;
     let bin = shared.config.pg_bin.clone();
     let program = tokio::task::spawn_blocking(move || find_pg_dump(bin.as_deref(), server_version / 10_000))
@@ -150,7 +203,16 @@ async fn dump(shared: &Shared, client: &Client, server_version: u32, at: Timesta
         .ok_or(DumpError::NotFound(server_version / 10_000))?;
     let database = &shared.config.url;
     let flavour = if is_superuser(client).await { SchemaFlavour::BinaryUpgrade } else { SchemaFlavour::Plain };
-    let sql = pg_dump(&program, database, flavour, limit).await?;
+    let lock_wait = lock_wait(client).await;
+    let dumped = tokio::select! {
+        dumped = pg_dump(&program, database, flavour, Manners { limit, lock_wait, name: watch.name() }) => dumped,
+        waited = watch.somebody_waits() => Err(waited.map_or_else(DumpError::Capture, |()| DumpError::GaveWay)),
+    };
+    if dumped.is_err() {
+        // The server may not have noticed yet that the program is gone.
+        watch.end_sessions().await;
+    }
+    let sql = dumped?;
     let roles_sql = roles::as_sql(client).await?;
     Ok(SchemaDumped { source: shared.config.source, at, version: 0, flavour, sql, roles_sql })
 }
@@ -160,20 +222,44 @@ async fn is_superuser(client: &Client) -> bool {
     row.is_ok_and(|row| row.try_get(0).unwrap_or(false))
 }
 
+/// How long a dump may wait for a lock: well below the server's `deadlock_timeout`.
+async fn lock_wait(client: &Client) -> Duration {
+    let sql = "SELECT setting::int8 FROM pg_settings WHERE name = 'deadlock_timeout'";
+    let row = client.query_one(sql, &[]).await;
+    let milliseconds =
+        row.ok().and_then(|row| row.try_get::<_, i64>(0).ok()).and_then(|number| u64::try_from(number).ok());
+    milliseconds.map_or(LONGEST_LOCK_WAIT, half_of_deadlock_timeout)
+}
+
+fn half_of_deadlock_timeout(milliseconds: u64) -> Duration {
+    Duration::from_millis((milliseconds / 2).max(1)).min(LONGEST_LOCK_WAIT)
+}
+
+/// How a dump behaves towards others.
+struct Manners<'a> {
+    /// How long it may last.
+    limit: Duration,
+    /// How long it may wait for a lock.
+    lock_wait: Duration,
+    /// The name of its session.
+    name: &'a str,
+}
+
 async fn pg_dump(
     program: &Path,
     database: &Database,
     flavour: SchemaFlavour,
-    limit: Duration,
+    Manners { limit, lock_wait, name }: Manners<'_>,
 ) -> Result<String, DumpError> {
     let address = connection::replication_address(database);
     let mut command = Command::new(program);
     command
         .args(["--schema-only", "--no-publications", "--no-subscriptions", "--no-password", "--encoding=UTF8"])
-        .args([LOCK_WAIT, "--host", &address.host, "--port", &address.port.to_string()])
+        .arg(format!("--lock-wait-timeout={}", lock_wait.as_millis()))
+        .args(["--host", &address.host, "--port", &address.port.to_string()])
         .args(["--username", &address.user, "--dbname", &address.database])
         .env("PGPASSWORD", &address.password)
-        .env("PGAPPNAME", connection::APPLICATION_NAME)
+        .env("PGAPPNAME", name)
         .env("PGCONNECT_TIMEOUT", "10")
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
@@ -258,6 +344,27 @@ fn major_version(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn locks_are_waited_for_less_than_a_deadlock_takes() {
+        for (deadlock_timeout, wait) in [(0, 1), (1, 1), (100, 50), (1_000, 200), (u64::MAX, 200)] {
+            assert_eq!(half_of_deadlock_timeout(deadlock_timeout), Duration::from_millis(wait));
+        }
+    }
+
+    #[test]
+    fn what_passes_is_told_only_when_it_lasts() {
+        let mut trouble = Trouble::new(Timestamp(1));
+        assert!(!trouble.is_news(&DumpError::GaveWay) && trouble.is_news(&DumpError::NotFound(15)));
+        let pauses: Vec<Duration> = (0..10).map(|_| trouble.goes_on(&DumpError::GaveWay)).collect();
+        assert!(pauses.is_sorted() && pauses[0] == SHORTEST_RETRY && pauses[9] == LONGEST_RETRY, "{pauses:?}");
+        if let Some(earlier) = Instant::now().checked_sub(PATIENCE) {
+            trouble.began = earlier;
+            assert!(trouble.is_news(&DumpError::GaveWay));
+        }
+        trouble.told = true;
+        assert!(!trouble.is_news(&DumpError::NotFound(15)));
+    }
 
     #[test]
     fn reads_major_versions() {

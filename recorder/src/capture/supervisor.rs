@@ -14,7 +14,7 @@ use super::attachment::{self, Attachment, Before, Refusal};
 use super::completeness::Completeness;
 use super::connection::{self, Purpose};
 use super::error::CaptureError;
-use super::following::{self, Impasse};
+use super::following::{self, Beginning, Impasse};
 use super::membership::Membership;
 use super::stream::{self, CLOSE_LIMIT, Stream, StreamEnd};
 use super::{BaseState, Shared, guard, publication, sampler, sequences, server, slot};
@@ -83,14 +83,13 @@ async fn keep(shared: Arc<Shared>, membership: Membership, mut attachment: Attac
             assembler = new();
             *shared.completeness() = Completeness::new(attachment.began);
         }
-        let began = (!attachment.continued).then_some(attachment.began);
         let client = Arc::clone(&attachment.client);
-        let follow = following::follow(
-            Arc::clone(&shared),
-            Arc::clone(&client),
-            Arc::clone(&membership),
-            (began, attachment.admitted.clone()),
-        );
+        let beginning = Beginning {
+            began: (!attachment.continued).then_some(attachment.began),
+            admitted: attachment.admitted.clone(),
+            slot: attachment.replication.slot().to_owned(),
+        };
+        let follow = following::follow(Arc::clone(&shared), Arc::clone(&client), Arc::clone(&membership), beginning);
         let mut follower = Follower(tokio::spawn(follow));
         let mut stream = Stream { shared: Arc::clone(&shared), client: Arc::clone(&client), assembler };
         let ended = tokio::select! {
@@ -115,7 +114,13 @@ async fn keep(shared: Arc<Shared>, membership: Membership, mut attachment: Attac
         attachment.replication.close(CLOSE_LIMIT).await;
         let error = match ended {
             Ended::Stopped => return,
-            Ended::TooFarBehind(lag_bytes) => return let_go(&shared, heard, lag_bytes).await,
+            Ended::TooFarBehind(lag_bytes) if shared.config.slot.is_some() => {
+                return let_go(&shared, heard, lag_bytes).await;
+            }
+            // A temporary slot is gone with its connection.
+            Ended::TooFarBehind(lag_bytes) => {
+                CaptureError::HeldBack { lag_bytes, limit: shared.config.limits.slot_lag }
+            }
             Ended::Lost(error) => error,
         };
         let before = interrupted(&shared, heard, client, &mut assembler);
@@ -153,7 +158,8 @@ async fn come_back(
     if !before.may_continue {
         shared.gap(GapKind::CaptureOff, before.heard, None, None, reason.clone());
     }
-    let mut pause = FIRST_PAUSE;
+    // What was too slow would be so again at once.
+    let mut pause = if matches!(error, CaptureError::HeldBack { .. }) { LONGEST_PAUSE } else { FIRST_PAUSE };
     loop {
         let attempt = async {
             tokio::time::sleep(pause).await;

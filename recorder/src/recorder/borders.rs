@@ -169,13 +169,16 @@ impl Start<'_> {
         };
         let listen = proxy.local_addr();
         let database = pair.url.describe();
-        let capture_config = CaptureConfig {
+        let mut capture_config = CaptureConfig {
             listen: listen.to_string(),
             pg_bin: self.config.pg_bin.clone(),
             slot: self.config.slot.as_ref().map(|slot| slot.for_database(borders.pg.len())),
             demand: Some(demand),
             ..CaptureConfig::new(source, server)
         };
+        if let Some(slot_lag) = self.config.slot_lag {
+            capture_config.limits.slot_lag = slot_lag;
+        }
         self.config.tell(Progress::CopyingBase { database: database.clone() });
         let capture = Capture::start(capture_config, self.sink.clone()).await.map_err(|error| {
             RecorderError::Capture { database: database.clone(), hint: error.hint(), source: Box::new(error) }

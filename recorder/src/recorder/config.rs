@@ -112,6 +112,10 @@ pub struct RecorderConfig {
     pub snapshots: Mode,
     /// A replication slot that outlives the recording.
     pub slot: Option<DurableSlot>,
+    /// How many bytes of write-ahead log a slot that does not outlive it may hold back; as [`CaptureLimits`] has it when not given.
+    ///
+    /// [`CaptureLimits`]: crate::capture::CaptureLimits
+    pub slot_lag: Option<u64>,
     /// What is redacted before it is written.
     pub redaction: RedactionConfig,
     /// How the trace is kept.
@@ -137,6 +141,7 @@ impl RecorderConfig {
             pg_bin: None,
             snapshots: Mode::default(),
             slot: None,
+            slot_lag: None,
             redaction: RedactionConfig::default(),
             storage: RecordingOptions::default(),
             limits: RecorderLimits::default(),

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use txray_recorder::capture::{BaseState, CaptureConfig, DurableSlot};
+use txray_store::reader::Reader;
 
 use super::harness::{DEADLINE, Server, rows_now};
 use super::traced::{Traced, number, sample};
@@ -133,6 +134,28 @@ async fn lag_beyond_the_limit_ends_a_capture_that_runs() {
     holder.batch_execute("UPDATE t SET b = 'y'; COMMIT").await.expect("a commit");
     let finished = traced.finish().await;
     assert!(finished.gaps("capture off")[0].reason.contains("let go"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_temporary_slot_is_let_go_of_too_and_followed_by_another() {
+    let server = Server::logical();
+    server.run(TABLES).await;
+    let mut config = server.capture_config();
+    config.limits.slot_lag = 4 << 20;
+    let traced = complete(config).await;
+    let holder = server.client().await;
+    holder.batch_execute("BEGIN; INSERT INTO t VALUES (-1, 'open')").await.expect("a transaction");
+    server.run("INSERT INTO t SELECT n, repeat('x', 500) FROM generate_series(1, 20000) n").await;
+    let is_off = |reader: &Reader| number(reader, "SELECT count(*) FROM gaps WHERE kind = 'capture off'") == 1;
+    traced.wait_for("a gap", is_off).await;
+    until(&server, "no slot", "SELECT (CASE count(*) WHEN 0 THEN 1 ELSE 0 END)::int8 FROM pg_replication_slots").await;
+    holder.batch_execute("UPDATE t SET b = 'y'; COMMIT").await.expect("a commit");
+    traced.wait_for_base_copies(2).await;
+    server.run("DELETE FROM t WHERE a > 100").await;
+    let finished = traced.finish().await;
+    let off = finished.gaps("capture off");
+    assert!(off.len() == 1 && off[0].until.is_some() && off[0].reason.contains("held back"), "{off:?}");
+    finished.ends_as("t", &rows_now(&server, "t").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

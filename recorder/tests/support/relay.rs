@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,10 +14,18 @@ use tokio::task::JoinHandle;
 enum Network {
     /// They arrive.
     Passes,
+    /// They arrive, a few at a time.
+    Trickles,
     /// They wait, and so do new connections: nobody is told anything.
     Silent,
     /// Connections are reset, those that are and those that come.
     Cut,
+}
+
+impl Network {
+    fn passes(self) -> bool {
+        matches!(self, Network::Passes | Network::Trickles)
+    }
 }
 
 /// A network to one address. It goes with this value.
@@ -50,6 +59,11 @@ impl Relay {
         self.network.send_replace(Network::Passes);
     }
 
+    /// Lets each connection pass a few bytes at a time.
+    pub(crate) fn trickles(&self) {
+        self.network.send_replace(Network::Trickles);
+    }
+
     /// Holds all bytes.
     pub(crate) fn falls_silent(&self) {
         self.network.send_replace(Network::Silent);
@@ -78,7 +92,7 @@ async fn connection(near: TcpStream, upstream: SocketAddr, mut state: watch::Rec
     tokio::select! {
         () = cut(&mut watching) => {}
         () = async {
-            let _ = state.wait_for(|network| *network == Network::Passes).await;
+            let _ = state.wait_for(|network| network.passes()).await;
             far = TcpStream::connect(upstream).await.ok();
         } => {}
     }
@@ -111,8 +125,13 @@ async fn copy(
 ) {
     let mut bytes = vec![0; 64 * 1024];
     loop {
-        let read = from.read(&mut bytes).await;
-        let _ = state.wait_for(|network| *network == Network::Passes).await;
+        let trickles = *state.borrow() == Network::Trickles;
+        let some = if trickles { 8 * 1024 } else { bytes.len() };
+        let read = from.read(&mut bytes[..some]).await;
+        let _ = state.wait_for(|network| network.passes()).await;
+        if trickles {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         match read {
             Ok(count @ 1..) if to.write_all(&bytes[..count]).await.is_ok() => {}
             _ => {

@@ -89,6 +89,10 @@ pub struct RelationTraits {
 /// and `\U` alone for a TOAST value that the change left as it was.
 pub type RowText = String;
 
+/// Numbers of the rows of one copy of a relation. Base rows with numbers below the last copy's are of copies that were given up:
+/// where rows have a key, the later row of a key counts; where they have none, only rows of the last copy do.
+pub const COPY_ORDINALS: u64 = 1 << 40;
+
 /// See [`Event::BaseRows`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseRows {
@@ -102,7 +106,8 @@ pub struct BaseRows {
     pub snapshot: PgSnapshot,
     /// When they were read.
     pub at: Timestamp,
-    /// Number of the first row among all base rows of this relation: heap order.
+    /// Number of the first row among all base rows of this relation: heap order. A copy that had to be begun anew counts from the
+    /// next multiple of [`COPY_ORDINALS`].
     pub first_ordinal: u64,
     /// Rows.
     pub rows: Vec<RowText>,

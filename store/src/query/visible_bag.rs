@@ -12,9 +12,13 @@ use super::relations::Catalogue;
 use super::versions::{RowImage, fill};
 use super::visible::{LivePlace, LiveRow, Makings, is_incomplete};
 use crate::copy_text::join;
+use crate::event::COPY_ORDINALS;
 use crate::ids::{Oid, SourceId, Xid};
 use crate::model::VisibleRow;
 use crate::snapshot::PgSnapshot;
+
+/// From here on numbers are not those of copied rows; see `retention::image`.
+const BEYOND_COPIES: u64 = 1 << 63;
 
 /// A row that may be live.
 struct Entry {
@@ -131,6 +135,16 @@ impl Bag {
     }
 }
 
+/// As SQL: whether a base row is of the relation's last copy, not of one that was given up. Rows that an image of the trace's
+/// beginning added have numbers beyond all copies.
+fn last_copy(makings: &Makings) -> String {
+    format!(
+        "(ordinal >= {BEYOND_COPIES} OR ordinal // {COPY_ORDINALS} = (SELECT max(ordinal // {COPY_ORDINALS}) FROM row_changes
+            WHERE source = ? AND relation_id = ? AND op = 'base' AND ordinal < {BEYOND_COPIES} AND {}))",
+        makings.base
+    )
+}
+
 /// Every snapshot that read a part of the relation, also one in which no row of the scope was.
 fn base_snapshots(
     connection: &Connection,
@@ -141,10 +155,12 @@ fn base_snapshots(
         connection,
         "base rows",
         &format!(
-            "SELECT DISTINCT snapshot FROM row_changes WHERE source = ? AND relation_id = ? AND op = 'base' AND {}",
-            makings.base
+            "SELECT DISTINCT snapshot FROM row_changes
+             WHERE source = ? AND relation_id = ? AND op = 'base' AND {} AND {}",
+            makings.base,
+            last_copy(makings)
         ),
-        vec![Value::USmallInt(source.0), Value::UInt(relation.0)],
+        vec![Value::USmallInt(source.0), Value::UInt(relation.0), Value::USmallInt(source.0), Value::UInt(relation.0)],
         |row| Ok(row.snapshot("snapshot")?.map(|snapshot| (snapshot.to_string(), snapshot))),
     )?;
     Ok(found.into_iter().flatten().collect())
@@ -163,10 +179,12 @@ fn base_rows(
         "base rows",
         &format!(
             "SELECT key, new_values, relation_version, snapshot, ordinal FROM row_changes
-             WHERE source = ? AND relation_id = ? AND op = 'base' AND {} AND {} ORDER BY ordinal",
-            makings.base, makings.scope
+             WHERE source = ? AND relation_id = ? AND op = 'base' AND {} AND {} AND {} ORDER BY ordinal",
+            makings.base,
+            makings.scope,
+            last_copy(makings)
         ),
-        vec![Value::USmallInt(source.0), Value::UInt(relation.0)],
+        vec![Value::USmallInt(source.0), Value::UInt(relation.0), Value::USmallInt(source.0), Value::UInt(relation.0)],
         |row| {
             let version = row.get::<Option<u32>>("relation_version")?.unwrap_or_default();
             Ok(Entry {

@@ -156,8 +156,11 @@ pub(crate) struct RecordOptions {
     /// With several --pg, those behind the first get NAME_2, NAME_3, …
     #[arg(long, value_name = "NAME")]
     pub(crate) slot: Option<String>,
-    /// Let go of the slot, and end the capture with a gap, when it holds back more write-ahead log than this (such as 512MiB, 1GiB)
-    #[arg(long, value_name = "SIZE", requires = "slot")]
+    /// Let go of the replication slot, with a gap, when it holds back more write-ahead log than this (such as 512MiB)
+    /// [default: 4GiB; none with --slot]
+    ///
+    /// The capture goes on with a new slot and a new base copy; one with --slot ends.
+    #[arg(long, value_name = "SIZE")]
     pub(crate) slot_lag: Option<String>,
     /// Print the configuration in effect, with where each value comes from, and record nothing
     #[arg(long)]

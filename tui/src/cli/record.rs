@@ -45,6 +45,7 @@ fn configuration(options: RecordOptions, settings: &Settings) -> anyhow::Result<
     let limit = options.slot_lag.as_deref().map(parse_bytes).transpose().context(settings.name("slot_lag"))?;
     let slot = options.slot.as_deref().map(|name| DurableSlot::new(name, limit));
     config.slot = slot.transpose().context(settings.name("slot"))?;
+    config.slot_lag = limit;
     config.storage = storage(&options.storage);
     let mut words = options.app.into_iter();
     config.command =

@@ -25,6 +25,7 @@ pub(super) struct Facts {
     /// What change capture needs.
     pub(super) abilities: Abilities,
     pub(super) role: Role,
+    pub(super) room: Room,
     pub(super) settings: Settings,
     pub(super) tables: Vec<Table>,
     pub(super) partition_roots: u64,
@@ -45,6 +46,17 @@ pub(super) struct Role {
     pub(super) reads_activity: bool,
     /// Functions that are asked for snapshots and may not be called.
     pub(super) forbidden_functions: Vec<String>,
+}
+
+/// How many sessions the server still takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// `max_connections`, without those that are reserved for superusers unless the role is one.
+    pub(super) most: i64,
+    pub(super) used: i64,
+    /// The role's own CONNECTION LIMIT.
+    pub(super) most_of_role: Option<i64>,
+    pub(super) used_by_role: i64,
 }
 
 /// Settings as they hold for the role in this database.

@@ -12,7 +12,7 @@ use super::super::error::CaptureError;
 use super::super::{catalogue, publication, schema_dump, server};
 use super::Examination;
 use super::facts::{
-    Connection, Facts, Here, OpenTransaction, PreparedTransaction, Publication, Role, Seen, Settings, Slot, Table,
+    Connection, Facts, Here, OpenTransaction, PreparedTransaction, Publication, Role, Room, Seen, Settings, Slot, Table,
 };
 use super::pooler::{self, Sight};
 use super::probe;
@@ -36,6 +36,14 @@ SELECT r.rolsuper OR pg_has_role('pg_read_all_stats', 'USAGE'),
        (SELECT value FROM setting WHERE name = 'idle_in_transaction_session_timeout'),
        (SELECT value = 'on' FROM setting WHERE name = 'default_transaction_read_only'),
        current_setting('server_encoding'), pg_database_size(current_database())
+FROM pg_roles r WHERE r.rolname = current_user";
+
+/// Of other roles' sessions everybody sees whose they are, and nothing else.
+const ROOM: &str = "
+SELECT current_setting('max_connections')::int8
+       - CASE WHEN r.rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int8 END,
+       (SELECT count(*) FROM pg_stat_activity a WHERE a.usesysid IS NOT NULL), nullif(r.rolconnlimit, -1),
+       (SELECT count(*) FROM pg_stat_activity a WHERE a.usesysid = r.oid)
 FROM pg_roles r WHERE r.rolname = current_user";
 
 const TABLES: &str = "
@@ -105,6 +113,7 @@ async fn facts(client: &Client, examination: &Examination, sight: Sight) -> Resu
     let source = server::facts(client).await?;
     let abilities = server::abilities(client).await?;
     let (role, settings) = role_and_settings(client).await?;
+    let room = room(client).await?;
     let tables = tables(client).await?;
     let roots = first(client, PARTITION_ROOTS, "count partitioned tables").await?;
     let connection = connection(client, examination, sight).await?;
@@ -113,6 +122,7 @@ async fn facts(client: &Client, examination: &Examination, sight: Sight) -> Resu
         source,
         abilities,
         role,
+        room,
         settings,
         tables,
         partition_roots: number(&roots, 0),
@@ -141,6 +151,17 @@ async fn role_and_settings(client: &Client) -> Result<(Role, Settings), CaptureE
         database_bytes: row.get(7).and_then(|bytes| bytes.parse().ok()),
     };
     Ok((role, settings))
+}
+
+async fn room(client: &Client) -> Result<Room, CaptureError> {
+    let row = first(client, ROOM, "count sessions").await?;
+    let count = |column| row.get(column).and_then(|value| value.parse::<i64>().ok());
+    Ok(Room {
+        most: count(0).unwrap_or_default(),
+        used: count(1).unwrap_or_default(),
+        most_of_role: count(2),
+        used_by_role: count(3).unwrap_or_default(),
+    })
 }
 
 async fn tables(client: &Client) -> Result<Vec<Table>, CaptureError> {

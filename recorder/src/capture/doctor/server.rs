@@ -4,7 +4,7 @@ use super::super::catalogue::quote_identifier;
 use super::super::error::Obstacle;
 use super::super::server::obstacles;
 use super::Finding;
-use super::facts::Facts;
+use super::facts::{Facts, Room};
 
 /// Newest major version that the recorder is tested with.
 const NEWEST_TESTED: u32 = 18;
@@ -15,6 +15,7 @@ const BASE_COPY_SECONDS: u64 = 15 * 60;
 pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     let mut findings = version(facts);
     findings.extend(capture(facts));
+    findings.extend(room(facts));
     findings.push(functions(facts));
     findings.extend(settings(facts));
     findings.extend(leftovers(facts));
@@ -29,6 +30,56 @@ fn version(facts: &Facts) -> Vec<Finding> {
         return vec![Finding::note("version", format!("PostgreSQL {major}"), meaning)];
     }
     vec![Finding::ok("version", format!("PostgreSQL {major}"))]
+}
+
+/// Sessions of its own that the recorder keeps for each database: catalogue, DDL, snapshots, and the change stream.
+const LASTING_SESSIONS: i64 = 4;
+
+/// With those that it opens for a while: the copies of the base and of a new table, the dump of the schema, each with a watch.
+const MOST_SESSIONS: i64 = 10;
+
+/// Whether there is room for the recorder's own sessions beside the application's.
+fn room(facts: &Facts) -> Vec<Finding> {
+    let Room { most, used, most_of_role, used_by_role } = facts.room;
+    let role = &facts.abilities.role;
+    let check = "connections";
+    let limits = [
+        (
+            Some(most),
+            used,
+            "the server".to_owned(),
+            format!("ALTER SYSTEM SET max_connections = {}; -- then restart PostgreSQL", used + 100),
+        ),
+        (
+            most_of_role,
+            used_by_role,
+            format!("role \"{role}\""),
+            format!("ALTER ROLE {} CONNECTION LIMIT {};", quote_identifier(role), used_by_role + 100),
+        ),
+    ];
+    let mut findings = Vec::new();
+    for (most, used, whose, command) in limits {
+        let Some(most) = most else { continue };
+        let free = (most - used).max(0);
+        let found = format!("{whose} may have {free} sessions more, of {most}");
+        let needs = format!(
+            "the recorder has {LASTING_SESSIONS} sessions of its own, and up to {MOST_SESSIONS} while it copies tables or dumps the schema"
+        );
+        if free < LASTING_SESSIONS {
+            let meaning = format!("{needs}: rows are not captured, or the application is refused one of its sessions");
+            findings.push(Finding::problem(check, found, meaning).mended_by(command));
+        } else if free < MOST_SESSIONS {
+            let meaning = format!("{needs}: the application may be refused one of its sessions");
+            findings.push(Finding::note(check, found, meaning).mended_by(command));
+        }
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(
+            check,
+            format!("there is room for the recorder's {LASTING_SESSIONS} to {MOST_SESSIONS} sessions"),
+        ));
+    }
+    findings
 }
 
 /// What keeps row changes from being captured, and what was looked at to know that nothing does.

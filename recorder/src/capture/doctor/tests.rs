@@ -35,6 +35,7 @@ fn fine() -> Facts {
             synchronous_standbys: String::new(),
         },
         role: Role { reads_activity: true, forbidden_functions: Vec::new() },
+        room: Room { most: 97, used: 12, most_of_role: None, used_by_role: 8 },
         settings: Settings {
             transaction_timeout: Duration::ZERO,
             statement_timeout: Duration::ZERO,
@@ -97,6 +98,17 @@ fn a_server_as_it_should_be_has_no_complaints() {
     let all = findings(&fine());
     assert!(all.len() >= 15, "{all:?}");
     assert!(all.iter().all(|finding| finding.command.is_none() && finding.meaning.is_empty()), "{all:?}");
+}
+
+#[test]
+fn sessions_of_the_recorders_own_need_room() {
+    let raise = "ALTER SYSTEM SET max_connections = 195; -- then restart PostgreSQL";
+    check(|facts| facts.room.used = 95, Level::Problem, "connections", Some(raise));
+    let raise = "ALTER SYSTEM SET max_connections = 190; -- then restart PostgreSQL";
+    check(|facts| facts.room.used = 90, Level::Note, "connections", Some(raise));
+    let raise = "ALTER ROLE \"app\" CONNECTION LIMIT 108;";
+    check(|facts| facts.room.most_of_role = Some(8), Level::Problem, "connections", Some(raise));
+    assert_eq!(beside(|facts| facts.room.most_of_role = Some(18)), []);
 }
 
 #[test]
