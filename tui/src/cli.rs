@@ -10,6 +10,7 @@ mod failure;
 mod list;
 mod locate;
 mod maintain;
+mod messages;
 mod prune;
 mod quantity;
 mod record;
@@ -29,10 +30,14 @@ use clap::CommandFactory;
 use self::args::{Arguments, Command, RedactKind};
 use self::config::{Layered, Refusal};
 use self::failure::Outcome;
+use self::messages::Messages;
 use crate::output::OutputFormat;
 
 /// Parses the command line, runs the command, reports a failure once, and gives the exit code.
 pub(crate) fn main() -> ExitCode {
+    let messages = Messages::to(io::stderr());
+    messages.say_panics();
+    let _written = messages.until_written();
     let layered = match config::read(std::env::args_os().collect(), |name| std::env::var_os(name), Path::new("")) {
         Ok(layered) => layered,
         Err(Refusal::CommandLine(error)) => {
@@ -40,17 +45,17 @@ pub(crate) fn main() -> ExitCode {
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
-        Err(Refusal::Layer(failure)) => return failure::report(&failure.into()),
+        Err(Refusal::Layer(failure)) => return failure::report(&failure.into(), &messages),
     };
-    start_logging(layered.arguments.verbose);
-    match run(layered) {
+    start_logging(layered.arguments.verbose, messages.clone());
+    match run(layered, &messages) {
         Ok(outcome) => outcome.exit_code(),
         Err(error) if failure::is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => failure::report(&error),
+        Err(error) => failure::report(&error, &messages),
     }
 }
 
-fn run(layered: Layered) -> anyhow::Result<Outcome> {
+fn run(layered: Layered, messages: &Messages) -> anyhow::Result<Outcome> {
     let Layered { arguments, settings, file } = layered;
     let mut out = io::stdout().lock();
     let outcome = match arguments.command {
@@ -58,7 +63,7 @@ fn run(layered: Layered) -> anyhow::Result<Outcome> {
             config::print(&settings, file.as_ref(), OutputFormat::Pretty, &mut out)?;
             Outcome::Done
         }
-        Command::Record(options) => record::run(*options, &settings, config::redaction(file.as_ref())?)?,
+        Command::Record(options) => record::run(*options, &settings, config::redaction(file.as_ref())?, messages)?,
         Command::Redact(options) => match options.what {
             RedactKind::Test(options) => redact::test(&options, file.as_ref(), &mut out)?,
         },
@@ -89,7 +94,7 @@ fn run(layered: Layered) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-fn start_logging(verbose: u8) {
+fn start_logging(verbose: u8, messages: Messages) {
     let level = match verbose {
         0 => "warn",
         1 => "info",
@@ -99,7 +104,8 @@ fn start_logging(verbose: u8) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(move || messages.clone())
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal())
         .without_time()
         .with_target(false)

@@ -14,6 +14,8 @@ use txray_store::error::StoreError;
 use txray_store::position::ParsePositionError;
 use txray_store::query::QueryError;
 
+use super::messages::Messages;
+
 /// How a command ended that did what it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -111,20 +113,20 @@ pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Prints an error, its causes and its hint to standard error, and gives the exit code.
-pub(super) fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("txray: {error}");
+/// Says an error, its causes and its hint, and gives the exit code.
+pub(super) fn report(error: &anyhow::Error, messages: &Messages) -> ExitCode {
+    messages.say(format_args!("txray: {error}\n"));
     let mut said = error.to_string();
     for cause in error.chain().skip(1) {
         let text = cause.to_string();
         if !said.contains(&text) {
-            eprintln!("  because: {text}");
+            messages.say(format_args!("  because: {text}\n"));
             said.push_str(&text);
         }
     }
     let (class, hint) = classify(error);
     if let Some(hint) = hint {
-        eprintln!("  what to do: {hint}");
+        messages.say(format_args!("  what to do: {hint}\n"));
     }
     ExitCode::from(class.code())
 }

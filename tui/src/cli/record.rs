@@ -16,13 +16,23 @@ use txray_store::time::Timestamp;
 use super::args::{OverloadPolicy, RecordOptions, SnapshotMode, StorageOptions};
 use super::config::Settings;
 use super::failure::Outcome;
+use super::messages::Messages;
 
-pub(super) fn run(options: RecordOptions, settings: &Settings, redaction: RedactionConfig) -> anyhow::Result<Outcome> {
-    let config = RecorderConfig { redaction, ..configuration(options, settings)? };
+pub(super) fn run(
+    options: RecordOptions,
+    settings: &Settings,
+    redaction: RedactionConfig,
+    messages: &Messages,
+) -> anyhow::Result<Outcome> {
+    let told = messages.clone();
+    let config = RecorderConfig {
+        redaction,
+        progress: Some(Arc::new(move |progress| told.say(format_args!("txray: {progress}\n")))),
+        ..configuration(options, settings)?
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let summary = runtime.block_on(record(config, CancellationToken::new()))?;
-    eprint!("\n{summary}");
-    eprintln!("\nbrowse it with  txray tui --trace {}", summary.trace.display());
+    messages.say(format_args!("\n{summary}\nbrowse it with  txray tui --trace {}\n", summary.trace.display()));
     Ok(Outcome::Done)
 }
 
@@ -50,7 +60,6 @@ fn configuration(options: RecordOptions, settings: &Settings) -> anyhow::Result<
     let mut words = options.app.into_iter();
     config.command =
         words.next().map(|program| AppCommand { program: program.into(), args: words.map(Into::into).collect() });
-    config.progress = Some(Arc::new(|progress| eprintln!("txray: {progress}")));
     Ok(config)
 }
 
