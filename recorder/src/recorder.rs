@@ -11,6 +11,7 @@ mod borders;
 mod config;
 mod database_url;
 mod encryption;
+mod libpq_tls;
 mod open_files;
 pub(crate) mod preflight;
 mod progress;
@@ -116,7 +117,16 @@ impl Recorder {
         let mut variables = application::environment(pg, self.borders.egress);
         let trust = self.borders.trust.files.iter().flat_map(crate::http::tls::TrustFiles::variables);
         variables.extend(trust.map(|(name, value)| (name, Some(value))));
+        variables.extend(self.tls_changes());
         variables
+    }
+
+    /// What of the environment the application gets otherwise, because of TLS.
+    fn tls_changes(&self) -> Vec<application::Variable> {
+        if self.config.pg.is_empty() {
+            return Vec::new();
+        }
+        libpq_tls::changes(self.config.pg_tls.is_some(), |name| std::env::var(name).ok())
     }
 
     /// Tells that the application was started with [`Recorder::application_environment`], as the leader of a process group:

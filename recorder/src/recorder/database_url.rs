@@ -17,19 +17,6 @@ const ADDRESS_PARAMETERS: [&str; 3] = ["host", "hostaddr", "port"];
 const KNOWN_PARAMETERS: [&str; 8] =
     ["host", "hostaddr", "port", "user", "password", "dbname", "options", "connect_timeout"];
 
-/// Variables of libpq's that would have the application ask the proxy for TLS, or look for what belongs to the server.
-const TLS_VARIABLES: [&str; 9] = [
-    "PGSSLNEGOTIATION",
-    "PGSSLROOTCERT",
-    "PGSSLCERT",
-    "PGSSLKEY",
-    "PGSSLCRL",
-    "PGSSLCRLDIR",
-    "PGSSLCERTMODE",
-    "PGREQUIRESSL",
-    "PGGSSENCMODE",
-];
-
 /// A PostgreSQL connection string: a URL (`postgres://…`, also with a driver as in `postgresql+asyncpg://…`), or libpq's
 /// `key=value` words. Holds credentials: its `Debug` and [`DatabaseUrl::describe`] leave them out.
 #[derive(Clone)]
@@ -185,7 +172,8 @@ impl DatabaseUrl {
         format!("postgres://{user}{server}/{database}{question}{}", query.join("&"))
     }
 
-    /// Environment variables by which libpq and its kin find the proxy: name, and value or none to unset it.
+    /// Environment variables by which libpq and its kin find the proxy: name, and value or none to unset it. None of them says
+    /// anything about TLS.
     pub fn environment(&self, proxy: impl Into<ListenAddr>) -> Vec<(&'static str, Option<String>)> {
         let proxy = &proxy.into();
         let (host, port) = host_and_port(proxy);
@@ -196,9 +184,7 @@ impl DatabaseUrl {
             // Either would lead past the proxy.
             ("PGHOSTADDR", None),
             ("PGSERVICE", None),
-            ("PGSSLMODE", Some("disable".to_owned())),
         ];
-        variables.extend(TLS_VARIABLES.map(|name| (name, None)));
         if let Some(user) = self.config.get_user() {
             variables.push(("PGUSER", Some(user.to_owned())));
         }
@@ -519,7 +505,7 @@ mod tests {
         assert_eq!(value("DATABASE_URL"), Some("postgres://u:p%40@127.0.0.1:6432/app"));
         assert_eq!((value("PGHOST"), value("PGPORT")), (Some("127.0.0.1"), Some("6432")));
         assert_eq!((value("PGUSER"), value("PGPASSWORD"), value("PGDATABASE")), (Some("u"), Some("p@"), Some("app")));
-        assert!(variables.contains(&("PGHOSTADDR", None)) && variables.contains(&("PGSSLROOTCERT", None)));
-        assert_eq!(value("PGSSLMODE"), Some("disable"));
+        assert!(variables.contains(&("PGHOSTADDR", None)) && variables.contains(&("PGSERVICE", None)));
+        assert!(variables.iter().all(|(name, _)| !name.starts_with("PGSSL")), "other databases may need TLS");
     }
 }

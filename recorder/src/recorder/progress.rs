@@ -53,6 +53,11 @@ pub enum Progress {
         /// The trace.
         trace: PathBuf,
     },
+    /// The application does not get variables of this process's environment.
+    Withheld {
+        /// Their names.
+        variables: Vec<&'static str>,
+    },
     /// The application was started.
     ApplicationStarted {
         /// Its process.
@@ -92,6 +97,11 @@ impl fmt::Display for Progress {
                 write!(f, "the replication slot of {database} {from}: {status}")
             }
             Progress::Recording { trace } => write!(f, "recording to {}", trace.display()),
+            Progress::Withheld { variables } => write!(
+                f,
+                "the application does not get {}: its connections to the recorder would fail by it",
+                variables.join(", ")
+            ),
             Progress::ApplicationStarted { pid } => write!(f, "the application runs as process {pid}"),
             Progress::ApplicationEnded { how } => write!(f, "the application ended: {how}"),
             Progress::Stopping => f.write_str("ending the recording; once more to end it at once"),

@@ -50,6 +50,10 @@ async fn run_application(
     files: OpenFiles,
     asked: &CancellationToken,
 ) -> Result<ExitStatus, RecorderError> {
+    let unset: Vec<_> = recorder.tls_changes().into_iter().filter(|(_, value)| value.is_none()).collect();
+    if !unset.is_empty() {
+        recorder.config.tell(Progress::Withheld { variables: unset.into_iter().map(|(name, _)| name).collect() });
+    }
     let mut application = files.as_given(|| Application::start(command, recorder.application_environment()))?;
     recorder.application_started(application.pid());
     recorder.config.tell(Progress::ApplicationStarted { pid: application.pid() });
