@@ -11,6 +11,9 @@ use super::connection::{self, Purpose};
 use super::error::CaptureError;
 use super::{Shared, server};
 
+/// How often a clock is looked at, a millisecond apart, that should have gone on since a moment just past.
+const CLOCK_LOOKS: u32 = 20;
+
 /// Longest pause before a lost connection is opened again.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 
@@ -58,9 +61,7 @@ async fn sample_until_failure(shared: &Shared, client: &Client) -> CaptureError 
         };
         if let Some(after) = demanded {
             // By the clock that wrote the response's time it must come later.
-            while Timestamp::now() <= after {
-                tokio::task::yield_now().await;
-            }
+            pass(after, Timestamp::now).await;
         }
         let sampled = match take(shared, client).await {
             Ok(sampled) => sampled,
@@ -79,6 +80,21 @@ async fn sample_until_failure(shared: &Shared, client: &Client) -> CaptureError 
         }
         if demanded.is_some() {
             tokio::time::sleep(limits.sample_pause).await;
+        }
+    }
+}
+
+/// Waits until the clock is past a moment that was now; not for long, because a clock that was set back needs as long as it was
+/// set back by. What is asked too early bounds nothing, and is not taken for a bound.
+async fn pass(moment: Timestamp, clock: impl Fn() -> Timestamp) {
+    for look in 0..CLOCK_LOOKS {
+        if clock() > moment {
+            return;
+        }
+        if look == 0 {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 }
@@ -109,5 +125,30 @@ pub(super) async fn sample(shared: &Shared, client: &Client) {
     match take(shared, client).await {
         Ok(sampled) => shared.sink.record(Event::SnapshotSampled(sampled)),
         Err(error) => tracing::debug!("{}", error.explain()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_clock_that_was_set_back_is_not_waited_for() {
+        let check = async |ticks: i64, looks: u32| {
+            let (now, looked) = (Cell::new(100), Cell::new(0));
+            let clock = || {
+                looked.set(looked.get() + 1);
+                Timestamp(now.replace(now.get() + ticks))
+            };
+            pass(Timestamp(100), clock).await;
+            assert_eq!(looked.get(), looks, "{ticks} a look");
+        };
+        check(1, 2).await;
+        check(0, CLOCK_LOOKS).await;
+        let began = std::time::Instant::now();
+        pass(Timestamp(i64::MAX), || Timestamp(0)).await;
+        assert!(began.elapsed() >= Duration::from_millis(1), "it does not spin");
     }
 }
