@@ -12,3 +12,4 @@ pub mod pg;
 pub mod pgoutput;
 pub mod recorder;
 pub mod redaction;
+mod seldom;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::authority::Authority;
 use crate::error::RecorderError;
+use crate::seldom::Seldom;
 
 /// Bounds of an HTTP proxy.
 #[derive(Debug, Clone)]
@@ -50,6 +51,7 @@ where
 {
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
+    let mut refused = Seldom::default();
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -65,7 +67,9 @@ where
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "could not accept a connection");
+                if let Some(times) = refused.happened(Instant::now()) {
+                    tracing::warn!(%error, times, "could not accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

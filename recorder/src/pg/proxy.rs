@@ -10,7 +10,7 @@ mod relay;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
@@ -31,6 +31,7 @@ use super::upstream::Upstream;
 use super::wire::framing::FrameLimits;
 use crate::capture::DdlNotifier;
 use crate::error::RecorderError;
+use crate::seldom::Seldom;
 use txray_store::sink::EventSink;
 
 /// What a proxy is told.
@@ -166,6 +167,7 @@ impl PgProxy {
     /// Serves until `shutdown`, then closes every session and returns when their events are recorded.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut sessions = JoinSet::new();
+        let mut refused = Seldom::default();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -179,7 +181,9 @@ impl PgProxy {
                         }
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "could not accept a PostgreSQL client");
+                        if let Some(times) = refused.happened(Instant::now()) {
+                            tracing::warn!(%error, times, "could not accept a PostgreSQL client");
+                        }
                         // Out of file descriptors, most likely: sessions that end free some.
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
