@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -73,14 +74,33 @@ struct Socket {
 
 impl SocketOwners {
     /// Looks for the process whose socket has local address `peer` and remote address `local`, if it runs on this machine: on a
-    /// thread of its own, which many questions share. Needs a runtime.
+    /// thread of its own, which many questions share. Where the system gives no thread, no owner is found.
     pub(crate) fn find(self: &Arc<Self>, local: SocketAddr, peer: SocketAddr) -> FoundOwner {
+        // Not one of the runtime's threads: it panics where there are none.
+        self.find_by(local, peer, |owners| {
+            thread::Builder::new().name("socket-owners".to_owned()).spawn(move || owners.answer()).map(drop)
+        })
+    }
+
+    fn find_by(
+        self: &Arc<Self>,
+        local: SocketAddr,
+        peer: SocketAddr,
+        start: impl FnOnce(Arc<Self>) -> io::Result<()>,
+    ) -> FoundOwner {
         let (answer, found) = oneshot::channel();
         let mut questions = self.lock();
         questions.waiting.push(Question { local, peer, answer });
-        if !std::mem::replace(&mut questions.running, true) {
-            let owners = Arc::clone(self);
-            tokio::task::spawn_blocking(move || owners.answer());
+        if !std::mem::replace(&mut questions.running, true)
+            && let Err(error) = start(Arc::clone(self))
+        {
+            tracing::debug!(%error, "no thread to look for a client's process");
+            // The next question tries again.
+            questions.running = false;
+            for question in questions.waiting.drain(..) {
+                // Whoever asked may have gone.
+                let _ = question.answer.send(None);
+            }
         }
         found
     }
@@ -226,6 +246,21 @@ mod tests {
         for (found, ..) in searches {
             assert_eq!(found.await, Ok(Some(std::process::id())));
         }
+    }
+
+    #[tokio::test]
+    async fn without_a_thread_nothing_is_found_and_the_next_question_tries_again() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("listening");
+        let (server, peer) = listener.accept().expect("connected");
+        let local = server.local_addr().expect("connected");
+        let owners = Arc::new(SocketOwners::default());
+        for _ in 0..2 {
+            let none = owners.find_by(local, peer, |_| Err(io::ErrorKind::WouldBlock.into()));
+            assert_eq!(none.await, Ok(None));
+        }
+        assert_eq!(owners.find(local, peer).await, Ok(Some(std::process::id())));
+        drop(client);
     }
 
     #[tokio::test]
