@@ -34,6 +34,7 @@ use txray_store::time::Timestamp;
 
 mod assembler;
 mod attachment;
+mod away;
 mod base_copy;
 mod catalogue;
 mod completeness;
@@ -211,6 +212,8 @@ struct Shared {
     attached_at: Mutex<Timestamp>,
     completeness: Mutex<Completeness>,
     slot: watch::Sender<Option<SlotStatus>>,
+    /// Until when nothing of the recorder connects to the database.
+    away: Mutex<Option<Instant>>,
     stop: CancellationToken,
 }
 
@@ -339,6 +342,7 @@ impl Capture {
             ddl: Notify::new(),
             schema_changed: Notify::new(),
             schema_tried: watch::Sender::new(false),
+            away: Mutex::default(),
             stop: CancellationToken::new(),
             sink,
             config,

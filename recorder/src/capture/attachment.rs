@@ -105,10 +105,10 @@ pub(super) async fn again(
     before: &Before,
 ) -> Result<Attachment, Refusal> {
     let began = Timestamp::now();
-    let plain = connection::open(&shared.config.url, Purpose::Facts).await?;
+    let plain = connection::open(shared.database().await, Purpose::Facts).await?;
     let facts = server::facts(&plain).await?;
     drop(plain);
-    let client = Arc::new(connection::open(&shared.config.url, Purpose::Catalogue).await?);
+    let client = Arc::new(connection::open(shared.database().await, Purpose::Catalogue).await?);
     let slot = find_slot(shared, &client).await?;
     server::check(&client, &facts, matches!(slot, Some(Found::Usable { .. }))).await?;
     let (published, admitted) = publish(shared, &client, membership).await?;
@@ -208,7 +208,7 @@ async fn open_slot(
     found: Option<Found>,
     received: Lsn,
 ) -> Result<(Replication, Lsn, bool), CaptureError> {
-    let (url, names) = (&shared.config.url, &shared.names);
+    let (url, names) = (shared.database().await, &shared.names);
     // It may have been dropped with its publications since it was found.
     let present = found.is_some() && slot::lag(client, &names.slot()).await?.is_some();
     let (mut replication, lsn, resumed) = match found {

@@ -253,8 +253,9 @@ impl<'a> BaseCopy<'a> {
 
 /// A session that reads rows, and the watch over it.
 async fn open(shared: &Shared) -> Result<(Watch, Client), CaptureError> {
-    let watch = Watch::open(&shared.config.url, "copy").await?;
-    let client = connection::open_as(&shared.config.url, Purpose::BaseCopy, watch.name()).await?;
+    let database = shared.database().await;
+    let watch = Watch::open(database, "copy").await?;
+    let client = connection::open_as(database, Purpose::BaseCopy, watch.name()).await?;
     Ok((watch, client))
 }
 

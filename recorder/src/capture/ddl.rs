@@ -43,6 +43,50 @@ pub(super) fn threats(sql: &[u8]) -> Vec<Threat> {
     sql_lexer::statements(&sql).flat_map(|span| of_statement(&sql[span])).collect()
 }
 
+/// Bytes of a text within which it says that it is about a database.
+const DATABASE_BYTES: usize = 512;
+
+/// Whether a text needs the database of that name without other sessions: it makes a copy of it, gives it another name, or drops it.
+pub(super) fn needs_it_alone(sql: &[u8], database: impl FnOnce() -> String) -> bool {
+    let sql = &sql[..sql.len().min(DATABASE_BYTES)];
+    let word = b"database";
+    if !sql.windows(word.len()).any(|found| found.eq_ignore_ascii_case(word)) {
+        return false;
+    }
+    let sql = String::from_utf8_lossy(sql);
+    let database = database();
+    sql_lexer::statements(&sql).any(|span| {
+        let sql = &sql[span];
+        let tokens: Vec<Token> = sql_lexer::tokens(sql).filter(|token| !token.is_blank()).collect();
+        alone_with(Words { sql, tokens: &tokens }).is_some_and(|name| name == database)
+    })
+}
+
+/// The database that a statement needs without other sessions.
+fn alone_with(mut words: Words<'_>) -> Option<String> {
+    let create = words.take("create");
+    let alter = !create && words.take("alter");
+    if !(create || alter || words.take("drop")) || !words.take("database") {
+        return None;
+    }
+    words.if_exists();
+    let name = words.word()?;
+    if alter {
+        return words.take("rename").then_some(name);
+    }
+    if !create {
+        return Some(name);
+    }
+    while !words.tokens.is_empty() {
+        if words.take("template") {
+            words.take_symbol('=');
+            return words.word();
+        }
+        words.advance();
+    }
+    Some("template1".to_owned())
+}
+
 fn of_statement(sql: &str) -> Vec<Threat> {
     let tokens: Vec<Token> = sql_lexer::tokens(sql).filter(|token| !token.is_blank()).collect();
     let mut words = Words { sql, tokens: &tokens };
@@ -198,10 +242,31 @@ mod tests {
         check("ALTER TABLE t ADD CHECK (a <> 'drop constraint x')", &[]);
     }
 
+    #[test]
+    fn sees_what_needs_a_database_alone() {
+        let check = |sql: &str, expected: bool| {
+            assert_eq!(needs_it_alone(sql.as_bytes(), || "Shop".to_owned()), expected, "{sql}");
+        };
+        check("CREATE DATABASE test TEMPLATE \"Shop\"", true);
+        check("create database \"test\" with owner = me template = \"Shop\" encoding 'UTF8'", true);
+        check("CREATE DATABASE \"Shop\" TEMPLATE other", false);
+        check("CREATE DATABASE \"Shop\"", false);
+        check("CREATE DATABASE test TEMPLATE shop", false);
+        check("/* late */ DROP DATABASE IF EXISTS \"Shop\" WITH (FORCE)", true);
+        check("DROP DATABASE other", false);
+        check("ALTER DATABASE \"Shop\" RENAME TO other", true);
+        check("ALTER DATABASE \"Shop\" SET work_mem = '1MB'", false);
+        check("SELECT 'DROP DATABASE \"Shop\"'", false);
+        check("COMMENT ON DATABASE \"Shop\" IS 'x'", false);
+        check("SELECT 1; DROP DATABASE \"Shop\"", true);
+        assert!(needs_it_alone(b"CREATE DATABASE x", || "template1".to_owned()));
+    }
+
     proptest! {
         #[test]
         fn never_fails(sql in "(?s)(ALTER TABLE|DROP INDEX|drop|constraint|replica identity|[\"'a-z.,;() ])*.*") {
             let _ = threats(sql.as_bytes());
+            let _ = needs_it_alone(sql.as_bytes(), String::new);
         }
     }
 }

@@ -72,6 +72,9 @@ pub enum CaptureError {
         /// The bound.
         limit: Duration,
     },
+    /// The application is about to do something with the database that needs it without other sessions.
+    #[error("a statement needed the database without other sessions, and was made room for")]
+    MadeRoom,
     /// The application waited for a lock of the recorder's own.
     #[error("the application waited for it to be copied, and was let through")]
     GaveWay,

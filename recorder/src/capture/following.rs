@@ -141,7 +141,7 @@ async fn watch_catalogue(
             () = shared.ddl.notified() => {}
         }
         if client.is_closed() {
-            match connection::open(&shared.config.url, Purpose::Catalogue).await {
+            match connection::open(shared.database().await, Purpose::Catalogue).await {
                 Ok(opened) => client = Arc::new(opened),
                 Err(error) => {
                     tracing::debug!("{}", error.explain());
@@ -175,7 +175,7 @@ async fn watch_slot(shared: &Shared, mut client: Arc<Client>, slot: &str) -> Imp
     loop {
         interval.tick().await;
         if client.is_closed() {
-            match connection::open(&shared.config.url, Purpose::Catalogue).await {
+            match connection::open(shared.database().await, Purpose::Catalogue).await {
                 Ok(opened) => client = Arc::new(opened),
                 Err(error) => {
                     tracing::debug!("{}", error.explain());

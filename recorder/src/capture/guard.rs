@@ -15,7 +15,7 @@ use super::catalogue::Relation;
 use super::connection::{self, Purpose};
 use super::ddl::{self, Threat};
 use super::error::CaptureError;
-use super::{Shared, publication};
+use super::{Shared, away, publication};
 
 /// Warnings that wait at most: beyond, DDL is forwarded at once.
 pub(super) const WAITING_WARNINGS: usize = 16;
@@ -60,8 +60,15 @@ impl DdlNotifier {
 
     /// A client's text is about to be forwarded. Where it takes the identity of a published table, waits until that is taken
     /// out of its publication, a second at most; returns at once for any other text. Whether it was held: then
-    /// [`Self::finished`] has to follow. Cancel safe.
+    /// [`Self::finished`] has to follow. A text that needs the database without other sessions waits as long at most until the
+    /// recorder's are gone. Cancel safe.
     pub async fn before(&self, by: SessionId, sql: &[u8]) -> bool {
+        if ddl::needs_it_alone(sql, || self.shared.facts().database.clone()) {
+            let shared = Arc::clone(&self.shared);
+            let leaving = tokio::spawn(async move { away::leave(&shared).await });
+            let _ = tokio::time::timeout(LONGEST_HOLD, leaving).await;
+            return false;
+        }
         let threats = ddl::threats(sql);
         if threats.is_empty() || !self.shared.has_published() {
             return false;
@@ -112,7 +119,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 async fn open(shared: &Shared) -> Result<Client, CaptureError> {
-    let client = connection::open(&shared.config.url, Purpose::Catalogue).await?;
+    let client = connection::open(shared.database().await, Purpose::Catalogue).await?;
     let set = client.batch_execute(LOCK_TIMEOUT).await;
     set.map_err(|source| CaptureError::Query { attempt: "bound the waits for locks", source })?;
     Ok(client)

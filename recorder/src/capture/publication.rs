@@ -54,6 +54,11 @@ impl Names {
         Names { base: slot.to_owned(), slot: slot.to_owned() }
     }
 
+    /// What they all begin with.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
     /// The publication of tables with an identity.
     pub(super) fn full(&self) -> String {
         format!("{}_full", self.base)

@@ -30,7 +30,7 @@ async fn sample_forever(shared: &Shared) {
     let mut backoff = shared.config.limits.sample_interval;
     let mut lost: Option<Timestamp> = None;
     loop {
-        let error = match connection::open(&shared.config.url, Purpose::Sampling).await {
+        let error = match connection::open(shared.database().await, Purpose::Sampling).await {
             Ok(client) => {
                 if let Some(since) = lost.take() {
                     let reason = "snapshots were not sampled: the connection was lost".to_owned();

@@ -77,9 +77,9 @@ pub(super) async fn run(shared: Arc<Shared>, server_version: u32) {
 }
 
 impl DumpError {
-    /// Whether another attempt may do better: locks pass, and so do tables that are dropped under the dump.
+    /// Whether another attempt may do better: locks pass, and so do tables that are dropped under the dump, and sessions end.
     fn passes(&self) -> bool {
-        matches!(self, DumpError::GaveWay | DumpError::Failed { .. })
+        matches!(self, DumpError::GaveWay | DumpError::Failed { .. } | DumpError::Capture(CaptureError::Query { .. }))
     }
 }
 
@@ -168,7 +168,7 @@ async fn dump_if_changed(
     at: Timestamp,
     fingerprint: &mut Option<String>,
 ) -> Result<Option<SchemaDumped>, DumpError> {
-    let watch = Watch::open(&shared.config.url, "dump").await?;
+    let watch = Watch::open(shared.database().await, "dump").await?;
     let mut present = catalogue::fingerprint(watch.client()).await?;
     if fingerprint.as_ref() == Some(&present) {
         return Ok(None);

@@ -117,7 +117,7 @@ impl Stream {
             return Ok(layout);
         }
         if self.client.is_closed() {
-            self.client = Arc::new(connection::open(&self.shared.config.url, Purpose::Catalogue).await?);
+            self.client = Arc::new(connection::open(self.shared.database().await, Purpose::Catalogue).await?);
         }
         match catalogue::read(&self.client, Some(&[announced.oid])).await {
             Ok(relations) => {

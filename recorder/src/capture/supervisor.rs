@@ -121,6 +121,7 @@ async fn keep(shared: Arc<Shared>, membership: Membership, mut attachment: Attac
             Ended::TooFarBehind(lag_bytes) => {
                 CaptureError::HeldBack { lag_bytes, limit: shared.config.limits.slot_lag }
             }
+            Ended::Lost(_) if shared.is_away() => CaptureError::MadeRoom,
             Ended::Lost(error) => error,
         };
         let before = interrupted(&shared, heard, client, &mut assembler);
@@ -224,7 +225,7 @@ async fn let_go(shared: &Shared, since: Timestamp, lag_bytes: u64) {
 }
 
 async fn drop_slot(shared: &Shared, name: &str) -> Result<(), CaptureError> {
-    let client = connection::open(&shared.config.url, Purpose::Catalogue).await?;
+    let client = connection::open(shared.database().await, Purpose::Catalogue).await?;
     let mut attempt = 1;
     while let Err(error) = slot::drop_slot(&client, name).await {
         if attempt == DROP_ATTEMPTS {
@@ -239,7 +240,7 @@ async fn drop_slot(shared: &Shared, name: &str) -> Result<(), CaptureError> {
 
 /// Waits until everything committed so far is recorded, and takes the last facts.
 pub(super) async fn detach(shared: &Shared, deadline: Duration) {
-    let client = match connection::open(&shared.config.url, Purpose::Catalogue).await {
+    let client = match connection::open(shared.database().await, Purpose::Catalogue).await {
         Ok(client) => client,
         Err(error) => {
             let reason = format!("the last changes may be missing: {}", error.explain());
@@ -293,7 +294,7 @@ async fn drain(shared: &Shared, client: &Client) {
 /// Drops what the recorder created, once nothing uses it any more. A durable slot stays, with its publications, for the next
 /// recording.
 pub(super) async fn clean_up(shared: &Shared) {
-    let client = match connection::open(&shared.config.url, Purpose::Catalogue).await {
+    let client = match connection::open(shared.database().await, Purpose::Catalogue).await {
         Ok(client) => client,
         Err(error) => {
             return tracing::warn!("the recorder's publications are left behind: {}", error.explain());

@@ -9,11 +9,11 @@ use txray_recorder::capture::BaseState;
 use txray_recorder::pg::proxy::{PgProxy, PgProxyConfig};
 use txray_recorder::pg::sockets::ListenAddr;
 use txray_recorder::pg::upstream::Upstream;
-use txray_store::event::{Event, Tracking};
+use txray_store::event::{Event, GapKind, Tracking};
 use txray_store::ids::SourceId;
 use txray_store::sink::EventSink;
 
-use super::harness::{Running, Server};
+use super::harness::{Running, Server, connect};
 
 /// Clients of a proxy in front of a captured server.
 struct Proxied {
@@ -24,7 +24,13 @@ struct Proxied {
 
 impl Proxied {
     async fn start(server: &Server) -> Proxied {
+        Self::start_for(server, "postgres").await
+    }
+
+    /// With a capture of that database.
+    async fn start_for(server: &Server, database: &str) -> Proxied {
         let mut config = server.capture_config();
+        config.url = server.config_of(database).into();
         // Nothing but what the proxy tells is in time.
         config.limits.catalogue_interval = Duration::from_hours(1);
         let running = server.capture_with(config).await;
@@ -132,6 +138,33 @@ async fn a_table_comes_back_after_ddl_that_failed_or_was_undone() {
     assert!(
         tracked.clone().all(|event| matches!(event, Event::RelationDescribed(one) if one.tracking == Tracking::Full))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_copied_renamed_and_dropped_while_it_is_recorded() {
+    for server in Server::each(&[("wal_level", "logical")]) {
+        server.run("CREATE DATABASE shop").await;
+        let make = "CREATE TABLE t (k int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'x')";
+        connect(&server.config_of("shop")).await.batch_execute(make).await.expect("a table");
+        let mut proxied = Proxied::start_for(&server, "shop").await;
+        let client = proxied.client().await;
+        for name in ["one", "two"] {
+            client.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE shop")).await.expect("a copy");
+            let copy = connect(&server.config_of(name)).await;
+            let left = "SELECT (SELECT count(*) FROM pg_publication) + (SELECT count(*) FROM t)";
+            assert_eq!(copy.query_one(left, &[]).await.expect("a count").get::<_, i64>(0), 1);
+        }
+        let is_back = |event: &Event| {
+            matches!(event, Event::Gap(gap) if gap.kind == GapKind::CaptureOff && gap.until.is_some()
+                && gap.reason.contains("made room for"))
+        };
+        proxied.running.wait_for("the end of the gap", is_back).await;
+        assert!(proxied.running.capture.is_streaming());
+        client.batch_execute("ALTER DATABASE shop RENAME TO store").await.expect("another name");
+        client.batch_execute("ALTER DATABASE store RENAME TO shop").await.expect("the name back");
+        client.batch_execute("DROP DATABASE shop").await.expect("no database any more");
+        proxied.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
 //! The network between two programs: it passes bytes, falls silent, or is cut.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::io;
 use std::net::SocketAddr;
