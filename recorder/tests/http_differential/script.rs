@@ -62,6 +62,13 @@ struct Exchange {
     cuts: (Vec<Index>, Vec<Index>),
 }
 
+impl Exchange {
+    /// Whether both messages are as they should be, and the response is one to this request.
+    fn is_plain(&self) -> bool {
+        self.request.plain && self.response.plain && self.request.method == self.response.method
+    }
+}
+
 /// When a response comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
@@ -170,8 +177,7 @@ struct Said {
 
 fn compose(exchanges: &[Exchange], writes: &[Index], ending: &Ending, through: Through) -> Conversation {
     let mut said = order(exchanges, through);
-    let orderly =
-        exchanges.iter().all(|e| e.request.plain && e.response.plain && matches!(e.order, Order::Behind | Order::Late));
+    let orderly = exchanges.iter().all(|e| e.is_plain() && matches!(e.order, Order::Behind | Order::Late));
     let total: usize = said.iter().map(|step| step.client.len() + step.server.len()).sum();
     if let Some(cut) = &ending.cut {
         let behind = match exchanges.last().filter(|_| through == Through::Egress) {

@@ -27,9 +27,6 @@ const MAX_PIPELINED: usize = 256;
 /// How long the application may hear of a client's end late, because its process is still being looked for.
 const UNTIL_KNOWN: Duration = Duration::from_millis(250);
 
-/// How long the process is looked for after its connection has ended.
-const LAST_LOOK: Duration = Duration::from_secs(1);
-
 const SWITCHED: &str = "a connection switched protocols (such as WebSocket): what passed afterwards was not recorded";
 const NOT_HTTP: &str = "a client's connection does not speak HTTP: it passed unrecorded";
 const INVALID: &str = "a message is not valid HTTP/1: the rest of its connection passed unrecorded";
@@ -157,8 +154,8 @@ impl Conversation {
         if state.count > 0 {
             worker.begin_patiently();
         }
-        // A process that has closed the connection is not found any more.
-        let found = tokio::time::timeout(LAST_LOOK, worker.result()).await.ok().flatten();
+        // On a busy machine what was seen in time may be told late.
+        let found = worker.result().await;
         state.over.drain(..).for_each(|request| request.record(found));
     }
 
