@@ -2,6 +2,7 @@
 //! there is counted and told as a gap once writing works again.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -33,7 +34,18 @@ struct Trouble {
     since: Timestamp,
     last_try: Instant,
     lost: Overload,
+    /// Dropped events that gaps counted which were lost themselves.
+    untold: u64,
     what: io::ErrorKind,
+}
+
+/// An event in the log's buffer.
+#[derive(Debug)]
+struct Buffered {
+    kind: EventKind,
+    at: Timestamp,
+    /// How many dropped events it tells of.
+    tells: u64,
 }
 
 #[derive(Debug)]
@@ -42,7 +54,7 @@ pub(crate) struct PatientLog<F = File> {
     trouble: Option<Trouble>,
     counters: Arc<Counters>,
     /// Events in the log's buffer, in order.
-    waiting: VecDeque<(EventKind, Timestamp)>,
+    waiting: VecDeque<Buffered>,
     /// Bytes of the logs before this one.
     earlier_bytes: u64,
     reserve: Option<Reserve>,
@@ -67,13 +79,14 @@ impl<F: LogFile> PatientLog<F> {
             && self.log.buffered_bytes() > STUCK_BYTES
         {
             trouble.lost.add(event.kind(), at);
+            trouble.untold += dropped_by(event);
             let mut lost = Overload::default();
             lost.add(event.kind(), at);
             self.counters.drop_events(&lost);
             return;
         }
         match self.log.append(event) {
-            Ok(()) => self.waiting.push_back((event.kind(), at)),
+            Ok(()) => self.waiting.push_back(Buffered { kind: event.kind(), at, tells: dropped_by(event) }),
             Err(error) => {
                 let mut lost = Overload::default();
                 lost.add(event.kind(), at);
@@ -88,7 +101,7 @@ impl<F: LogFile> PatientLog<F> {
         let now = Timestamp::now();
         let gap = Event::Gap(storage_gap(now, now, count, reason));
         if self.log.append(&gap).is_ok() {
-            self.waiting.push_back((gap.kind(), now));
+            self.waiting.push_back(Buffered { kind: gap.kind(), at: now, tells: count });
         }
     }
 
@@ -122,7 +135,8 @@ impl<F: LogFile> PatientLog<F> {
             trouble.last_try = last_try;
         } else {
             tracing::warn!(%what, "the trace's log cannot be written; recording goes on in memory for a while");
-            self.trouble = Some(Trouble { since: Timestamp::now(), last_try, lost: Overload::default(), what });
+            self.trouble =
+                Some(Trouble { since: Timestamp::now(), last_try, lost: Overload::default(), untold: 0, what });
         }
     }
 
@@ -179,15 +193,17 @@ impl<F: LogFile> PatientLog<F> {
     /// what was lost and what `end` makes of that.
     pub(crate) fn last_words(&mut self, end: impl FnOnce() -> Event) {
         let mut trouble = self.trouble.take();
-        let mut given_up = Overload::default();
-        for (kind, at) in self.waiting.drain(..) {
-            given_up.add(kind, at);
+        let (mut given_up, mut untold) = (Overload::default(), 0);
+        for event in self.waiting.drain(..) {
+            given_up.add(event.kind, event.at);
+            untold += event.tells;
         }
         self.counters.drop_events(&given_up);
         self.log.forget_buffered();
         self.reserve = None;
         if let Some(trouble) = &mut trouble {
             trouble.lost.merge(&given_up);
+            trouble.untold += untold;
             if let Some(gap) = trouble.gap() {
                 self.append(&Event::Gap(gap));
             }
@@ -217,8 +233,20 @@ impl<F: LogFile> PatientLog<F> {
 impl Trouble {
     fn gap(&self) -> Option<Gap> {
         let extent = self.lost.extent()?;
-        let reason = format!("the log could not be written ({}); dropped: {}", self.what, self.lost.by_kind());
-        Some(storage_gap(self.since.min(extent.first), extent.last, self.lost.total(), reason))
+        let mut reason = format!("the log could not be written ({}); dropped: {}", self.what, self.lost.by_kind());
+        if self.untold > 0 {
+            // Writing to a String cannot fail.
+            let _ = write!(reason, ", and {} more, which dropped gaps told of", self.untold);
+        }
+        Some(storage_gap(self.since.min(extent.first), extent.last, self.lost.total() + self.untold, reason))
+    }
+}
+
+/// How many dropped events an event tells of, which are told of by nothing when it is dropped itself.
+fn dropped_by(event: &Event) -> u64 {
+    match event {
+        Event::Gap(gap) if matches!(gap.kind, GapKind::Overload | GapKind::StorageFailed) => gap.count,
+        _ => 0,
     }
 }
 
@@ -412,6 +440,46 @@ mod tests {
         log.append(&event(13, 10));
         log.flush(start + RETRY);
         assert_eq!(disk.events().last(), Some(&event(13, 10)), "recording goes on");
+    }
+
+    #[test]
+    fn what_a_lost_gap_told_of_is_told_of_in_its_place() {
+        let overload = |count| {
+            Event::Gap(Gap { kind: GapKind::Overload, ..storage_gap(Timestamp(1), Timestamp(2), count, String::new()) })
+        };
+        let other = Event::Gap(Gap {
+            kind: GapKind::OpaqueTunnel,
+            ..storage_gap(Timestamp(1), Timestamp(2), 5, String::new())
+        });
+        let told = |disk: &SharedDisk| {
+            let found = disk.events().into_iter().rev().find_map(|event| match event {
+                Event::Gap(gap) if gap.reason.contains("could not be written") => Some((gap.count, gap.reason)),
+                _ => None,
+            });
+            found.expect("a gap")
+        };
+        for to_the_end in [false, true] {
+            let (disk, mut log, _) = patient_log();
+            let start = Instant::now();
+            disk.set_full(true);
+            log.append(&overload(1_000));
+            (1..=9).for_each(|at| log.append(&event(at, 1 << 20)));
+            log.flush(start);
+            for gap in [overload(70), other.clone(), overload(7)] {
+                log.append(&gap);
+            }
+            disk.set_full(false);
+            if to_the_end {
+                // What waits is given up with the gap in it.
+                log.last_words(|| event(99, 1));
+                assert_eq!(told(&disk).0, 1 + 9 + 3 + 1_000 + 77);
+            } else {
+                log.flush(start + RETRY);
+                let (count, reason) = told(&disk);
+                assert_eq!(count, 3 + 77);
+                assert!(reason.ends_with("dropped: 3 gap, and 77 more, which dropped gaps told of"), "{reason}");
+            }
+        }
     }
 
     #[test]
