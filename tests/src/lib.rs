@@ -10,4 +10,4 @@ mod program;
 mod stage;
 
 pub use program::{Finished, Program, binary, free_port, http_get, run, txray, variable};
-pub use stage::{DATABASE, Recorded, Stage, database_server};
+pub use stage::{DATABASE, Recorded, Stage, database_server, database_server_of, postgres_18};

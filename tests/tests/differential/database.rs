@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
-use txray_replay::private_postgres::PrivatePostgres;
-use txray_tests::database_server;
+use txray_replay::private_postgres::{PgBinaries, PrivatePostgres};
+use txray_tests::database_server_of;
 
 /// What conversations can leave behind.
 pub(crate) const CONTENT: &str =
@@ -24,9 +24,9 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    pub(crate) fn start() -> anyhow::Result<Self> {
+    pub(crate) fn start(binaries: PgBinaries) -> anyhow::Result<Self> {
         let settings = [("wal_level", "logical"), ("max_prepared_transactions", "4"), ("autovacuum", "off")];
-        let server = database_server(&settings)?;
+        let server = database_server_of(binaries, &settings)?;
         let url = server.url("postgres").context("the server listens on TCP")?;
         let runtime = Runtime::new()?;
         let client = runtime.block_on(async {

@@ -15,7 +15,8 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 use nix::sys::signal::Signal;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
-use txray_tests::{Program, binary, free_port, txray};
+use txray_replay::private_postgres::PgBinaries;
+use txray_tests::{Program, binary, free_port, postgres_18, txray};
 
 use crate::conversation::{Conversation, conversations};
 use crate::database::{CONTENT, Database};
@@ -23,16 +24,22 @@ use crate::peer::Peer;
 
 #[test]
 fn clients_get_the_bytes_that_they_would_get_without_the_recorder() -> anyhow::Result<()> {
-    hold_conversations(&[])
+    hold_conversations(PgBinaries::find(None, None)?, &[])
 }
 
 #[test]
 fn clients_get_the_bytes_that_they_would_get_without_a_recorder_that_only_watches() -> anyhow::Result<()> {
-    hold_conversations(&["--snapshots", "observe"])
+    hold_conversations(PgBinaries::find(None, None)?, &["--snapshots", "observe"])
 }
 
-fn hold_conversations(options: &[&str]) -> anyhow::Result<()> {
-    let (alone, behind) = (Database::start()?, Database::start()?);
+#[test]
+fn clients_of_version_18_get_the_bytes_that_they_would_get_without_the_recorder() -> anyhow::Result<()> {
+    postgres_18()?.map_or(Ok(()), |binaries| hold_conversations(binaries, &[]))
+}
+
+fn hold_conversations(binaries: PgBinaries, options: &[&str]) -> anyhow::Result<()> {
+    let programs = binaries.directory().to_owned();
+    let (alone, behind) = (Database::start(binaries.clone())?, Database::start(binaries)?);
     let directory = tempfile::tempdir()?;
     let trace = directory.path().join("t.txray");
     let port = free_port()?;
@@ -42,11 +49,13 @@ fn hold_conversations(options: &[&str]) -> anyhow::Result<()> {
             .arg("record")
             .args(options)
             .args(["--pg", &format!("127.0.0.1:{port}={}", behind.url), "--out"])
-            .arg(&trace),
+            .arg(&trace)
+            .arg("--pg-bin")
+            .arg(&programs),
     )?;
     recorder.wait_for_line("recording to")?;
 
-    let number = std::env::var("TXRAY_CONVERSATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(150);
+    let number = std::env::var("TXRAY_CONVERSATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(120);
     let config = Config {
         cases: number,
         max_shrink_iters: 400,
@@ -70,14 +79,15 @@ fn hold_conversations(options: &[&str]) -> anyhow::Result<()> {
     let live = behind.content()?;
     ensure!(recorder.stop(Signal::SIGINT)? == 0, "{}", recorder.output());
     ensure!(!recorder.output().contains("panicked"), "{}", recorder.output());
-    check_trace(&trace, &live)
+    check_trace(&trace, &programs, &live)
 }
 
 fn compare(conversation: &Conversation, direct: (Peer, &Database), through: (Peer, &Database)) -> anyhow::Result<()> {
     direct.1.reset()?;
     through.1.reset()?;
     let (expected, pace) = direct.0.hold(conversation, None).context("directly")?;
-    let (seen, _) = through.0.hold(conversation, Some(&pace)).context("through the recorder")?;
+    let (seen, _) = (through.0.hold(conversation, Some(&pace)))
+        .with_context(|| format!("through the recorder, where directly it was {pace:?} and {expected:#?}"))?;
     ensure!(seen == expected, "directly: {expected:#?}\nthrough the recorder: {seen:#?}");
     let (expected, seen) = (direct.1.content()?, through.1.content()?);
     ensure!(seen == expected, "rows, directly:\n{expected}\nthrough the recorder:\n{seen}");
@@ -85,11 +95,13 @@ fn compare(conversation: &Conversation, direct: (Peer, &Database), through: (Pee
 }
 
 /// The trace of all that is whole, and ends with the rows that are there.
-fn check_trace(trace: &Path, live: &str) -> anyhow::Result<()> {
+fn check_trace(trace: &Path, programs: &Path, live: &str) -> anyhow::Result<()> {
     let path = trace.to_str().context("a UTF-8 path")?;
     txray(["verify", "--trace", path])?.expect(0)?;
     let command = format!("psql -XAtq -c \"{CONTENT}\"");
-    let restored = txray(["checkout", "@end", "--trace", path, "--", "sh", "-c", &command])?.expect(0)?;
+    let programs = programs.to_str().context("a UTF-8 path")?;
+    let restored =
+        txray(["checkout", "@end", "--trace", path, "--pg-bin", programs, "--", "sh", "-c", &command])?.expect(0)?;
     ensure!(restored.trim() == live.trim(), "checked out:\n{restored}\nlive:\n{live}");
     Ok(())
 }

@@ -191,7 +191,7 @@ impl Relay {
                 biased;
                 turn = self.link.turn() => turn,
                 () = &mut cancelled => break,
-                () = sleep_until(self.held_until.unwrap_or_else(Instant::now)), if self.held_until.is_some() => {
+                () = reached(self.held_until) => {
                     self.held_until = None;
                     if self.session.is_opening() {
                         self.open_unanswered(Timestamp::now());
@@ -251,6 +251,14 @@ impl Relay {
         self.raw = true;
         let mut out = Output { ids: self.shared.sink.ids(), events: &mut self.recorder.events };
         self.session.go_blind(kind, reason, now, &mut out);
+    }
+}
+
+/// Waits for a moment; for ever when there is none.
+async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -107,7 +107,7 @@ impl Session {
             Backend::BindComplete => self.pop_if(|work| matches!(work, Work::Bind(_))),
             Backend::CloseComplete => self.pop_if(|work| matches!(work, Work::Close)),
             Backend::FunctionCallResponse(value) => self.answered_call(value, now, out),
-            Backend::CopyInResponse => self.answered_copy_in(),
+            Backend::CopyInResponse => self.answered_copy_in(now),
             Backend::CopyBothResponse => {
                 self.go_blind(GapKind::Undecodable, "the session turned into a replication stream", now, out);
             }
@@ -229,15 +229,21 @@ impl Session {
     }
 
     /// COPY's input begins: Sync messages sent before its end are ignored by the server.
-    fn answered_copy_in(&mut self) {
+    fn answered_copy_in(&mut self, now: Timestamp) {
         let end = self.queue.iter().position(|work| matches!(work, Work::CopyEnd));
         let before_end = end.unwrap_or(self.queue.len());
         let mut index = 0;
+        let mut ignored = 0;
         self.queue.retain(|work| {
             let within = index > 0 && index <= before_end;
             index += 1;
+            ignored += usize::from(within && matches!(work, Work::Sync));
             !(within && matches!(work, Work::Sync | Work::CopyEnd))
         });
+        // The usual one ends the batch of Execute: no data comes before it that COPY could fail of.
+        if ignored > usize::from(matches!(self.queue.front(), Some(Work::Execute(_)))) {
+            self.lose_count(now);
+        }
         self.copy_in = end.is_none();
         self.batch_open |= self.copy_in && matches!(self.queue.front(), Some(Work::Execute(_)));
     }

@@ -84,7 +84,7 @@ impl Session {
             return;
         }
         match message {
-            Frontend::Sync if self.copy_in => {}
+            Frontend::Sync if self.copy_in => self.lose_count(now),
             Frontend::Sync => {
                 self.batch_open = false;
                 self.queue.push_back(Work::Sync);
@@ -104,6 +104,12 @@ impl Session {
                 self.sent_extended(extended, total_bytes, now);
             }
         }
+    }
+
+    /// A Sync within COPY data: it is ignored, unless COPY has failed already, and then it is answered. So answers to questions can
+    /// no longer be told by their order.
+    pub(super) fn lose_count(&mut self, now: Timestamp) {
+        self.stop_asking("a Sync came within the data of a COPY", now);
     }
 
     fn sent_extended(&mut self, message: &Frontend<'_>, total_bytes: usize, now: Timestamp) {

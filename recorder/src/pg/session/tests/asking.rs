@@ -557,3 +557,44 @@ fn a_session_through_a_pooler_is_not_asked() {
          1.0 \"select 1\" SELECT 1 Pooled\n1 Implicit Committed read committed of 1"
     );
 }
+
+/// Within COPY data a Sync is ignored, unless COPY has failed already: how many answers come is not known from then on.
+#[test]
+fn nothing_is_asked_any_more_where_answers_cannot_be_counted() {
+    let sent_late = "> Q copy t from stdin
+                     < V 5:5:
+                     < Z I
+                     < G
+                     > d abc
+                     > S
+                     < E 22P02
+                     < Z I
+                     < Z I
+                     > Q select 1
+                     < C SELECT 1
+                     < Z I";
+    let sent_ahead = "> Q copy t from stdin
+                      > d abc
+                      > S
+                      > c
+                      < V 5:5:
+                      < Z I
+                      < G
+                      < E 22P02
+                      < Z I
+                      < Z I
+                      > Q select 1
+                      < C SELECT 1
+                      < Z I";
+    for script in [sent_late, sent_ahead] {
+        inject(
+            script,
+            r#"ask [Snapshot]
+               gap SnapshotsOff
+               1.0 "copy t from stdin" !22P02 copy=3 before 5:5:
+               1 Implicit RolledBack read committed of 1
+               2.0 "select 1" SELECT 1 Refused
+               2 Implicit Committed read committed of 1"#,
+        );
+    }
+}
