@@ -39,8 +39,9 @@ impl Unheard {
             command.args(["--pg", &format!("127.0.0.1:{port}={}", server.url)]);
             urls.push(server.url.replace(&format!(":{}", server.server.port()), &format!(":{port}")));
         }
-        // The application says how it was ended; what its shell says of killed commands is not the recorder's to care for.
-        let script = "exec 2>/dev/null; trap 'touch asked; exit 0' TERM; touch started; while :; do sleep 0.05; done";
+        // The application says how it was ended; what its shell says of killed commands is not the recorder's to
+        // care for. It does not outlive a recorder that is killed.
+        let script = "exec 2>/dev/null; trap 'touch asked; exit 0' TERM; touch started; while kill -0 $PPID; do sleep 0.05; done";
         command.arg("--out").arg(&trace).args(["--", "sh", "-c", script]).current_dir(directory.path());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn()?;
         let mut recorder = Unheard { child, trace, urls, directory };
