@@ -162,7 +162,7 @@ impl<'a> BaseCopy<'a> {
         let result = tokio::select! {
             biased;
             result = self.read_in_transaction(relation, range, progress) => result,
-            waited = self.watch.somebody_waits() => {
+            waited = self.watch.somebody_waits(Duration::ZERO) => {
                 self.watch.end_sessions().await;
                 self.ended = true;
                 return Err(waited.map_or_else(RangeError::Transient, |()| RangeError::GaveWay));

@@ -5,7 +5,7 @@
 //! statements has nothing to cancel but holds its locks.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, Statement};
 
@@ -58,11 +58,15 @@ impl Watch {
         &self.client
     }
 
-    /// Returns when somebody waits for a lock that a session of the name has, or waits for in front of them. Cancel safe.
-    pub(super) async fn somebody_waits(&self) -> Result<(), CaptureError> {
+    /// Returns when somebody has waited for so long, as far as looks tell, for a lock that a session of the name has, or waits for in
+    /// front of them. Cancel safe.
+    pub(super) async fn somebody_waits(&self, patience: Duration) -> Result<(), CaptureError> {
+        let mut since = None;
         loop {
             let row = self.client.query_one(&self.waited_for, &[&self.name]).await.map_err(failed)?;
-            if row.try_get(0).map_err(failed)? {
+            if !row.try_get::<_, bool>(0).map_err(failed)? {
+                since = None;
+            } else if since.get_or_insert_with(Instant::now).elapsed() >= patience {
                 return Ok(());
             }
             tokio::time::sleep(LOOK_INTERVAL).await;

@@ -35,6 +35,12 @@ const LONGEST_LOCK_WAIT: Duration = Duration::from_millis(200);
 const SHORTEST_RETRY: Duration = Duration::from_millis(250);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
+/// How long others wait for a dump at most, and half of the server's `deadlock_timeout` where that is less.
+const LONGEST_TOLERANCE: Duration = Duration::from_millis(500);
+
+/// After so many attempts in vain, how long others wait: where somebody truncates all the time, there would never be a dump.
+const TOLERANCES: [(u32, Duration); 2] = [(2, Duration::from_millis(150)), (4, LONGEST_TOLERANCE)];
+
 /// How long dumps may fail for what passes before a gap tells of it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -87,21 +93,29 @@ impl DumpError {
 struct Trouble {
     since: Timestamp,
     began: Instant,
+    attempts: u32,
     pause: Duration,
     told: bool,
 }
 
 impl Trouble {
     fn new(since: Timestamp) -> Self {
-        Trouble { since, began: Instant::now(), pause: SHORTEST_RETRY, told: false }
+        Trouble { since, began: Instant::now(), attempts: 0, pause: SHORTEST_RETRY, told: false }
     }
 
     /// Takes note of a failure: the pause before the next attempt.
     fn goes_on(&mut self, error: &DumpError) -> Duration {
+        self.attempts += 1;
         let pause = self.pause;
         let longest = if error.passes() { LONGEST_RETRY } else { LONGEST_PAUSE };
         self.pause = (pause * 2).min(longest);
         if error.passes() { pause } else { pause.max(SHORTEST_PAUSE) }
+    }
+
+    /// How long others may wait for the next attempt.
+    fn tolerance(&self) -> Duration {
+        let reached = TOLERANCES.iter().rev().find(|(attempts, _)| self.attempts >= *attempts);
+        reached.map_or(Duration::ZERO, |(_, tolerance)| *tolerance)
     }
 
     /// Whether it is to be told now: what passes is given some time.
@@ -117,7 +131,12 @@ async fn dump_again_and_again(shared: &Shared, server_version: u32) {
     let mut pause = SHORTEST_PAUSE;
     loop {
         let at = Timestamp::now();
-        match dump_if_changed(shared, server_version, at, &mut fingerprint).await {
+        let tolerance = match (&last, &trouble) {
+            // States of the recording's beginning can be restored with nothing else.
+            (None, _) => LONGEST_TOLERANCE,
+            (Some(_), trouble) => trouble.as_ref().map_or(Duration::ZERO, Trouble::tolerance),
+        };
+        match dump_if_changed(shared, server_version, at, &mut fingerprint, tolerance).await {
             Ok(dumped) => {
                 if let Some(over) = trouble.take().filter(|trouble| trouble.told) {
                     let reason = "the schema was not dumped".to_owned();
@@ -167,6 +186,7 @@ async fn dump_if_changed(
     server_version: u32,
     at: Timestamp,
     fingerprint: &mut Option<String>,
+    tolerance: Duration,
 ) -> Result<Option<SchemaDumped>, DumpError> {
     let watch = Watch::open(shared.database().await, "dump").await?;
     let mut present = catalogue::fingerprint(watch.client()).await?;
@@ -176,7 +196,7 @@ async fn dump_if_changed(
     let mut attempts = 0;
     let dumped = loop {
         attempts += 1;
-        let failed = match dump(shared, &watch, server_version, at).await {
+        let failed = match dump(shared, &watch, server_version, at, tolerance).await {
             Ok(dumped) => break dumped,
             // pg_dump fails over a table that is renamed or dropped between its reading of the catalogue and its lock.
             Err(error @ DumpError::Failed { .. }) if attempts < MOST_ATTEMPTS => error,
@@ -192,7 +212,13 @@ async fn dump_if_changed(
     Ok(Some(dumped))
 }
 
-async fn dump(shared: &Shared, watch: &Watch, server_version: u32, at: Timestamp) -> Result<SchemaDumped, DumpError> {
+async fn dump(
+    shared: &Shared,
+    watch: &Watch,
+    server_version: u32,
+    at: Timestamp,
+    tolerance: Duration,
+) -> Result<SchemaDumped, DumpError> {
     let client = watch.client();
     let limit = shared.config.limits.schema_dump;
     let bin = shared.config.pg_bin.clone();
@@ -203,10 +229,11 @@ async fn dump(shared: &Shared, watch: &Watch, server_version: u32, at: Timestamp
         .ok_or(DumpError::NotFound(server_version / 10_000))?;
     let database = &shared.config.url;
     let flavour = if is_superuser(client).await { SchemaFlavour::BinaryUpgrade } else { SchemaFlavour::Plain };
-    let lock_wait = lock_wait(client).await;
+    let half = half_of_deadlock_timeout(client).await;
+    let (lock_wait, tolerance) = (half.min(LONGEST_LOCK_WAIT), half.min(tolerance));
     let dumped = tokio::select! {
         dumped = pg_dump(&program, database, flavour, Manners { limit, lock_wait, name: watch.name() }) => dumped,
-        waited = watch.somebody_waits() => Err(waited.map_or_else(DumpError::Capture, |()| DumpError::GaveWay)),
+        waited = watch.somebody_waits(tolerance) => Err(waited.map_or_else(DumpError::Capture, |()| DumpError::GaveWay)),
     };
     if dumped.is_err() {
         // The server may not have noticed yet that the program is gone.
@@ -222,17 +249,17 @@ async fn is_superuser(client: &Client) -> bool {
     row.is_ok_and(|row| row.try_get(0).unwrap_or(false))
 }
 
-/// How long a dump may wait for a lock: well below the server's `deadlock_timeout`.
-async fn lock_wait(client: &Client) -> Duration {
+/// Half of the server's `deadlock_timeout`: who waits less is not taken for part of a deadlock.
+async fn half_of_deadlock_timeout(client: &Client) -> Duration {
     let sql = "SELECT setting::int8 FROM pg_settings WHERE name = 'deadlock_timeout'";
     let row = client.query_one(sql, &[]).await;
     let milliseconds =
         row.ok().and_then(|row| row.try_get::<_, i64>(0).ok()).and_then(|number| u64::try_from(number).ok());
-    milliseconds.map_or(LONGEST_LOCK_WAIT, half_of_deadlock_timeout)
+    milliseconds.map_or(LONGEST_LOCK_WAIT, half)
 }
 
-fn half_of_deadlock_timeout(milliseconds: u64) -> Duration {
-    Duration::from_millis((milliseconds / 2).max(1)).min(LONGEST_LOCK_WAIT)
+fn half(milliseconds: u64) -> Duration {
+    Duration::from_millis((milliseconds / 2).max(1))
 }
 
 /// How a dump behaves towards others.
@@ -348,7 +375,7 @@ mod tests {
     #[test]
     fn locks_are_waited_for_less_than_a_deadlock_takes() {
         for (deadlock_timeout, wait) in [(0, 1), (1, 1), (100, 50), (1_000, 200), (u64::MAX, 200)] {
-            assert_eq!(half_of_deadlock_timeout(deadlock_timeout), Duration::from_millis(wait));
+            assert_eq!(half(deadlock_timeout).min(LONGEST_LOCK_WAIT), Duration::from_millis(wait));
         }
     }
 
@@ -356,8 +383,11 @@ mod tests {
     fn what_passes_is_told_only_when_it_lasts() {
         let mut trouble = Trouble::new(Timestamp(1));
         assert!(!trouble.is_news(&DumpError::GaveWay) && trouble.is_news(&DumpError::NotFound(15)));
+        assert_eq!(trouble.tolerance(), Duration::ZERO, "the first dump gives way at once");
         let pauses: Vec<Duration> = (0..10).map(|_| trouble.goes_on(&DumpError::GaveWay)).collect();
         assert!(pauses.is_sorted() && pauses[0] == SHORTEST_RETRY && pauses[9] == LONGEST_RETRY, "{pauses:?}");
+        let tolerated = trouble.tolerance();
+        assert!(tolerated > Duration::ZERO && tolerated + LONGEST_LOCK_WAIT < Duration::from_secs(1), "{tolerated:?}");
         if let Some(earlier) = Instant::now().checked_sub(PATIENCE) {
             trouble.began = earlier;
             assert!(trouble.is_news(&DumpError::GaveWay));
