@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::wire::Peer;
 use crate::pg::sockets::owner::{FoundOwner, SocketOwners};
@@ -29,8 +30,8 @@ pub(super) enum OwnerSearch {
         /// The other end.
         peer: SocketAddr,
     },
-    /// Under way.
-    Running(FoundOwner),
+    /// Under way. The connection is said to have closed by the token.
+    Running(FoundOwner, CancellationToken),
     /// Over, or of no use.
     Over(Option<u32>),
 }
@@ -49,7 +50,7 @@ impl OwnerSearch {
     /// Begins a planned search on a thread of its own.
     pub(super) fn begin(&mut self) {
         if let OwnerSearch::Planned { owners, local, peer } = self {
-            *self = OwnerSearch::Running(owners.find(*local, *peer));
+            *self = OwnerSearch::Running(owners.find(*local, *peer), CancellationToken::new());
         }
     }
 
@@ -59,13 +60,17 @@ impl OwnerSearch {
         if let OwnerSearch::Planned { owners, local, peer } = self {
             let (owners, local, peer) = (Arc::clone(owners), *local, *peer);
             let (answer, found) = oneshot::channel();
-            *self = OwnerSearch::Running(found);
+            let closed = CancellationToken::new();
+            *self = OwnerSearch::Running(found, closed.clone());
             tokio::spawn(async move {
                 let mut owner = None;
                 for pause in PATIENT_MS {
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                    let is_last = tokio::select! {
+                        () = tokio::time::sleep(Duration::from_millis(pause)) => closed.is_cancelled(),
+                        () = closed.cancelled() => true,
+                    };
                     owner = owners.find(local, peer).await.ok().flatten();
-                    if owner.is_some() {
+                    if owner.is_some() || is_last {
                         break;
                     }
                 }
@@ -75,10 +80,19 @@ impl OwnerSearch {
         }
     }
 
+    /// The connection has closed: one more look may find who has not closed the other end yet, and later ones would find nobody.
+    pub(super) fn connection_closed(&mut self) {
+        match self {
+            OwnerSearch::Planned { .. } => self.begin(),
+            OwnerSearch::Running(_, closed) => closed.cancel(),
+            OwnerSearch::Over(_) => {}
+        }
+    }
+
     /// What was found; pending while the search is under way.
     pub(super) fn result_now(&mut self) -> Poll<Option<u32>> {
         match self {
-            OwnerSearch::Running(search) => {
+            OwnerSearch::Running(search, _) => {
                 let Some(found) = search.now_or_never() else { return Poll::Pending };
                 let found = found.ok().flatten();
                 *self = OwnerSearch::Over(found);
@@ -92,7 +106,7 @@ impl OwnerSearch {
     /// Waits for the search's end. Cancel safe.
     pub(super) async fn result(&mut self) -> Option<u32> {
         match self {
-            OwnerSearch::Running(search) => {
+            OwnerSearch::Running(search, _) => {
                 let found = search.await.ok().flatten();
                 *self = OwnerSearch::Over(found);
                 found

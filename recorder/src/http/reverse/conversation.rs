@@ -152,7 +152,7 @@ impl Conversation {
             state.over.push(pending.record.finish(end));
         }
         if state.count > 0 {
-            worker.begin_patiently();
+            worker.connection_closed();
         }
         // On a busy machine what was seen in time may be told late.
         let found = worker.result().await;
