@@ -16,7 +16,10 @@ use crate::pg::sockets::owner::{FoundOwner, SocketOwners};
 pub(super) const MAX_WAITING: usize = 64;
 
 /// Pauses before each look for a process that has yet to accept the connection, in milliseconds.
-const PATIENT_MS: [u64; 6] = [0, 5, 25, 125, 500, 2_000];
+const PATIENT_MS: [u64; 10] = [0, 3, 6, 12, 12, 25, 50, 100, 500, 2_000];
+
+/// A closed connection is not waited for so long: nobody has the other end any more.
+const OVER_AFTER: Duration = Duration::from_millis(500);
 
 /// A search for the process that owns the other end of a connection.
 #[derive(Debug)]
@@ -64,13 +67,13 @@ impl OwnerSearch {
             *self = OwnerSearch::Running(found, closed.clone());
             tokio::spawn(async move {
                 let mut owner = None;
-                for pause in PATIENT_MS {
-                    let is_last = tokio::select! {
-                        () = tokio::time::sleep(Duration::from_millis(pause)) => closed.is_cancelled(),
-                        () = closed.cancelled() => true,
-                    };
+                for pause in PATIENT_MS.map(Duration::from_millis) {
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = closed.cancelled(), if pause >= OVER_AFTER => break,
+                    }
                     owner = owners.find(local, peer).await.ok().flatten();
-                    if owner.is_some() || is_last {
+                    if owner.is_some() {
                         break;
                     }
                 }
@@ -80,12 +83,11 @@ impl OwnerSearch {
         }
     }
 
-    /// The connection has closed: one more look may find who has not closed the other end yet, and later ones would find nobody.
+    /// The connection has closed: who has not closed the other end yet is found soon or never. Begins a planned search.
     pub(super) fn connection_closed(&mut self) {
-        match self {
-            OwnerSearch::Planned { .. } => self.begin(),
-            OwnerSearch::Running(_, closed) => closed.cancel(),
-            OwnerSearch::Over(_) => {}
+        self.begin_patiently();
+        if let OwnerSearch::Running(_, closed) = self {
+            closed.cancel();
         }
     }
 
