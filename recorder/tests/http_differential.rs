@@ -14,6 +14,8 @@ mod script;
 #[path = "support/http.rs"]
 mod support;
 
+use std::net::SocketAddr;
+
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use support::{Egress, Reverse};
@@ -51,6 +53,14 @@ fn on_conversations(through: Through, check: impl Fn(&Conversation) -> Result<()
     }
 }
 
+/// A server that has held a conversation without a proxy, and its address.
+async fn held_directly(conversation: &Conversation) -> Result<(TcpListener, SocketAddr), String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
+    let addr = listener.local_addr().map_err(|error| error.to_string())?;
+    play(addr, &listener, conversation).await.map_err(|why| format!("directly, {why}"))?;
+    Ok((listener, addr))
+}
+
 #[test]
 fn the_reverse_proxy_cannot_be_told_from_the_application() {
     let runtime = runtime();
@@ -58,9 +68,7 @@ fn the_reverse_proxy_cannot_be_told_from_the_application() {
 }
 
 async fn reversed(conversation: &Conversation) -> Result<(), String> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
-    let addr = listener.local_addr().map_err(|error| error.to_string())?;
-    play(addr, &listener, conversation).await.map_err(|why| format!("directly, {why}"))?;
+    let (listener, addr) = held_directly(conversation).await?;
     let mut proxy = Reverse::before(addr).await;
     let heard = play(proxy.addr, &listener, conversation).await?;
     let (mut begun, mut own) = (0, 0);
@@ -90,9 +98,7 @@ fn the_outbound_proxy_cannot_be_told_from_another() {
 }
 
 async fn outbound(conversation: &Conversation) -> Result<(), String> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
-    let addr = listener.local_addr().map_err(|error| error.to_string())?;
-    play(addr, &listener, conversation).await.map_err(|why| format!("directly, {why}"))?;
+    let (listener, addr) = held_directly(conversation).await?;
     let parent = ParentProxy::parse(&format!("http://{addr}"));
     let mut proxy = Egress::with(None, parent).await;
     let heard = play(proxy.addr, &listener, conversation).await?;

@@ -1,5 +1,6 @@
 //! pgbench as the application, a recorder in front of the server, and what they cost and say.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -98,38 +99,39 @@ impl LoadServer {
 
     /// Starts a recorder in front of the server.
     pub fn record(&self, trace: &Path, options: &[&str]) -> anyhow::Result<LoadRecorder> {
-        let port = free_port()?;
-        let mut program = Program::start(
-            "txray record",
-            Command::new(binary("txray")?)
-                .arg("record")
-                .args(options)
-                .args(["--pg", &format!("127.0.0.1:{port}={}", self.url), "--out"])
-                .arg(trace),
-        )?;
-        program.wait_for_line("recording to")?;
-        let url = self.url.replace(&format!(":{}", self.server.port()), &format!(":{port}"));
-        Ok(LoadRecorder { program, url, trace: trace.to_owned() })
+        let (program, port) = record(Command::new(binary("txray")?), &self.url, trace, options)?;
+        Ok(self.recorded(program, port, trace))
     }
+
+    fn recorded(&self, program: Program, port: u16, trace: &Path) -> LoadRecorder {
+        let url = self.url.replace(&format!(":{}", self.server.port()), &format!(":{port}"));
+        LoadRecorder { program, url, trace: trace.to_owned() }
+    }
+}
+
+/// Starts a recorder in front of a server and waits until it records. Gives the port where the server is reached through it.
+pub fn record(
+    mut txray: Command,
+    url: &str,
+    trace: &Path,
+    options: impl IntoIterator<Item: AsRef<OsStr>>,
+) -> anyhow::Result<(Program, u16)> {
+    let port = free_port()?;
+    txray.arg("record").args(options).args(["--pg", &format!("127.0.0.1:{port}={url}"), "--out"]).arg(trace);
+    let mut program = Program::start("txray record", &mut txray)?;
+    program.wait_for_line("recording to")?;
+    Ok((program, port))
 }
 
 impl LoadServer {
     /// The same with a recorder whose files may not grow beyond so many bytes.
     pub fn record_limited(&self, trace: &Path, bytes: u64) -> anyhow::Result<LoadRecorder> {
-        let port = free_port()?;
         // POSIX: `ulimit -f` counts blocks of 512 bytes.
         let line = format!("ulimit -f {} && exec \"$0\" \"$@\"", bytes / 512);
-        let mut program = Program::start(
-            "txray record",
-            Command::new("sh")
-                .args(["-c", &line])
-                .arg(binary("txray")?)
-                .args(["record", "--pg", &format!("127.0.0.1:{port}={}", self.url), "--out"])
-                .arg(trace),
-        )?;
-        program.wait_for_line("recording to")?;
-        let url = self.url.replace(&format!(":{}", self.server.port()), &format!(":{port}"));
-        Ok(LoadRecorder { program, url, trace: trace.to_owned() })
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &line]).arg(binary("txray")?);
+        let (program, port) = record(limited, &self.url, trace, [""; 0])?;
+        Ok(self.recorded(program, port, trace))
     }
 }
 

@@ -75,8 +75,6 @@ impl Application {
             })
             .collect();
         self.wait_until("all are in flight", |barrier| count(barrier, "holds-") == targets.len())?;
-        // Who holds a socket is looked for beside: a request that lasts gives a busy machine the time for it.
-        thread::sleep(Duration::from_millis(500));
         std::fs::write(self.barrier.join("go"), "")?;
         self.wait_until("all have worked", |barrier| count(barrier, "done-") == targets.len())?;
         std::fs::write(self.barrier.join("end"), "")?;

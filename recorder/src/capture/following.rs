@@ -122,6 +122,17 @@ async fn base_copy(
     Ok(copied.late)
 }
 
+/// Whether the connection is open, or could be opened again.
+async fn is_open(shared: &Shared, client: &mut Arc<Client>) -> bool {
+    if client.is_closed() {
+        match connection::open(shared.database().await, Purpose::Catalogue).await {
+            Ok(opened) => *client = Arc::new(opened),
+            Err(error) => tracing::debug!("{}", error.explain()),
+        }
+    }
+    !client.is_closed()
+}
+
 async fn watch_catalogue(
     shared: &Arc<Shared>,
     mut client: Arc<Client>,
@@ -140,14 +151,8 @@ async fn watch_catalogue(
             () = tokio::time::sleep(pause) => {}
             () = shared.ddl.notified() => {}
         }
-        if client.is_closed() {
-            match connection::open(shared.database().await, Purpose::Catalogue).await {
-                Ok(opened) => client = Arc::new(opened),
-                Err(error) => {
-                    tracing::debug!("{}", error.explain());
-                    continue;
-                }
-            }
+        if !is_open(shared, &mut client).await {
+            continue;
         }
         let began = Instant::now();
         let at = Timestamp::now();
@@ -174,14 +179,8 @@ async fn watch_slot(shared: &Shared, mut client: Arc<Client>, slot: &str) -> Imp
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        if client.is_closed() {
-            match connection::open(shared.database().await, Purpose::Catalogue).await {
-                Ok(opened) => client = Arc::new(opened),
-                Err(error) => {
-                    tracing::debug!("{}", error.explain());
-                    continue;
-                }
-            }
+        if !is_open(shared, &mut client).await {
+            continue;
         }
         match slot::lag(&client, slot).await {
             Ok(Some(lag_bytes)) => {

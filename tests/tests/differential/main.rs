@@ -9,6 +9,7 @@ mod database;
 mod peer;
 mod statements;
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
@@ -16,7 +17,8 @@ use anyhow::{Context, bail, ensure};
 use nix::sys::signal::Signal;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use txray_replay::private_postgres::PgBinaries;
-use txray_tests::{Program, binary, free_port, postgres_18, txray};
+use txray_tests::load::record;
+use txray_tests::{binary, postgres_18, txray};
 
 use crate::conversation::{Conversation, conversations};
 use crate::database::{CONTENT, Database};
@@ -42,18 +44,8 @@ fn hold_conversations(binaries: PgBinaries, options: &[&str]) -> anyhow::Result<
     let (alone, behind) = (Database::start(binaries.clone())?, Database::start(binaries)?);
     let directory = tempfile::tempdir()?;
     let trace = directory.path().join("t.txray");
-    let port = free_port()?;
-    let mut recorder = Program::start(
-        "txray record",
-        Command::new(binary("txray")?)
-            .arg("record")
-            .args(options)
-            .args(["--pg", &format!("127.0.0.1:{port}={}", behind.url), "--out"])
-            .arg(&trace)
-            .arg("--pg-bin")
-            .arg(&programs),
-    )?;
-    recorder.wait_for_line("recording to")?;
+    let options = options.iter().map(OsStr::new).chain([OsStr::new("--pg-bin"), programs.as_os_str()]);
+    let (mut recorder, port) = record(Command::new(binary("txray")?), &behind.url, &trace, options)?;
 
     let number = std::env::var("TXRAY_CONVERSATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(120);
     let config = Config {

@@ -119,7 +119,7 @@ impl Session {
                 }
                 answered.is_some()
             }
-            Question::MayAsk(_) => {
+            Question::MayAll(_) => {
                 if text == Some("f") {
                     let reason = "not every role may call the functions that tell a session's snapshot";
                     self.stop_asking(reason, now);

@@ -32,8 +32,8 @@ const CURRENT_XACT_ID_IF_ASSIGNED: Oid = Oid(5060);
 const BACKEND_PID: Oid = Oid(2026);
 /// `current_setting(text)`.
 const CURRENT_SETTING: Oid = Oid(2077);
-/// `has_function_privilege(name, oid, text)`.
-const HAS_FUNCTION_PRIVILEGE: Oid = Oid(2257);
+/// `has_function_privilege(name, text, text)`.
+const HAS_FUNCTION_PRIVILEGE: Oid = Oid(2256);
 
 /// How often in a row a question may fail outside a block before no more are put.
 pub(super) const FAILURES_MAX: u32 = 3;
@@ -57,8 +57,8 @@ pub enum Question {
     Snapshot,
     /// The transaction's id, if it has one.
     Xid,
-    /// Whether everybody may ask that: the session may change its role.
-    MayAsk(Oid),
+    /// Whether everybody may call that function: the session may change its role.
+    MayAll(&'static str),
     /// The process behind the session: another than its key names where a pooler stands between.
     BackendPid,
     /// Not a question: a call that must fail, so that the client's block does.
@@ -80,8 +80,8 @@ const OPENING_QUESTIONS: &[Question] = &[
     Question::DefaultIsolation,
     Question::Snapshot,
     Question::Xid,
-    Question::MayAsk(CURRENT_SNAPSHOT),
-    Question::MayAsk(CURRENT_XACT_ID_IF_ASSIGNED),
+    Question::MayAll("pg_catalog.pg_current_snapshot()"),
+    Question::MayAll("pg_catalog.pg_current_xact_id_if_assigned()"),
     Question::BackendPid,
 ];
 
@@ -345,11 +345,9 @@ impl Question {
             Question::Snapshot => (CURRENT_SNAPSHOT, Vec::new()),
             Question::FailBlock => (Oid(0), Vec::new()),
             Question::Xid => (CURRENT_XACT_ID_IF_ASSIGNED, Vec::new()),
-            Question::MayAsk(CURRENT_SNAPSHOT) => {
-                (HAS_FUNCTION_PRIVILEGE, vec![argument(b"public"), argument(b"5061"), argument(b"EXECUTE")])
-            }
-            Question::MayAsk(_) => {
-                (HAS_FUNCTION_PRIVILEGE, vec![argument(b"public"), argument(b"5060"), argument(b"EXECUTE")])
+            Question::MayAll(function) => {
+                let arguments = [b"public", function.as_bytes(), b"EXECUTE"];
+                (HAS_FUNCTION_PRIVILEGE, arguments.map(argument).to_vec())
             }
             Question::BackendPid => (BACKEND_PID, Vec::new()),
         };

@@ -55,11 +55,17 @@ struct Question {
     answer: oneshot::Sender<Option<u32>>,
 }
 
+/// Tables of connections. To read one takes the kernel milliseconds, however short it is.
+const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
+
+/// Connections by their own port and the other end's.
+type Sockets = HashMap<(u16, u16), Vec<Socket>>;
+
 /// What was read of /proc, from one moment on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Sight {
-    /// Connections, from /proc/net/tcp and tcp6, by their own port and the other end's.
-    sockets: HashMap<(u16, u16), Vec<Socket>>,
+    /// What each of the tables lists, once that was wanted.
+    sockets: [Option<Sockets>; TABLES.len()],
     /// Sockets that a process has open, by their inodes.
     held: HashMap<u32, HashSet<u64>>,
 }
@@ -122,7 +128,7 @@ impl SocketOwners {
                 (std::mem::take(&mut questions.waiting), questions.recent.clone())
             };
             let began = Instant::now();
-            let mut sight = Sight::now();
+            let mut sight = Sight::default();
             for Question { local, peer, answer } in waiting {
                 // Whoever asked may have gone.
                 let _ = answer.send(sight.owner(local, peer, &mut recent));
@@ -138,23 +144,27 @@ impl SocketOwners {
 }
 
 impl Sight {
-    fn now() -> Self {
-        let mut sockets: HashMap<(u16, u16), Vec<Socket>> = HashMap::new();
-        for table in ["/proc/net/tcp", "/proc/net/tcp6"].iter().filter_map(|path| fs::read_to_string(path).ok()) {
-            for socket in table.lines().skip(1).filter_map(parse_socket) {
+    /// The inode of a connection's other end, which a table lists as having these ends.
+    fn inode(&mut self, table: usize, here: SocketAddr, there: SocketAddr) -> Option<u64> {
+        let sockets = self.sockets[table].get_or_insert_with(|| {
+            let mut sockets = Sockets::new();
+            let text = fs::read_to_string(TABLES[table]).unwrap_or_default();
+            for socket in text.lines().skip(1).filter_map(parse_socket) {
                 sockets.entry((socket.here.port(), socket.there.port())).or_default().push(socket);
             }
-        }
-        Sight { sockets, held: HashMap::new() }
+            sockets
+        });
+        let same = |socket: &&Socket| {
+            socket.here.ip().to_canonical() == here.ip().to_canonical()
+                && socket.there.ip().to_canonical() == there.ip().to_canonical()
+        };
+        Some(sockets.get(&(here.port(), there.port()))?.iter().find(same)?.inode)
     }
 
     fn owner(&mut self, local: SocketAddr, peer: SocketAddr, recent: &mut VecDeque<u32>) -> Option<u32> {
-        let candidates = self.sockets.get(&(peer.port(), local.port()))?;
-        let same = |socket: &&Socket| {
-            socket.here.ip().to_canonical() == peer.ip().to_canonical()
-                && socket.there.ip().to_canonical() == local.ip().to_canonical()
-        };
-        let inode = candidates.iter().find(same)?.inode;
+        // A socket that takes both kinds of connections is in the table of IPv6.
+        let tables = if peer.ip().to_canonical().is_ipv4() { [0, 1].as_slice() } else { &[1] };
+        let inode = tables.iter().find_map(|table| self.inode(*table, peer, local))?;
         let found = recent.iter().copied().find(|pid| self.holds(*pid, inode)).or_else(|| {
             let entries = fs::read_dir("/proc").ok()?;
             let mut pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

@@ -3,6 +3,10 @@
 use super::script::{Player, check};
 use crate::pg::session::inject::Mode;
 
+/// What every session begins with.
+const OPENING: &str = "ask [DefaultIsolation, Snapshot, Xid, MayAll(\"pg_catalog.pg_current_snapshot()\"), \
+                       MayAll(\"pg_catalog.pg_current_xact_id_if_assigned()\"), BackendPid]";
+
 fn inject(script: &str, expected: &str) {
     check(Mode::Inject, script, expected);
 }
@@ -32,8 +36,10 @@ fn a_session_opens_with_questions_outside_any_block() {
     );
     assert_eq!(
         player.finish(),
-        "ask [DefaultIsolation, Snapshot, Xid, MayAsk(Oid(5061)), MayAsk(Oid(5060)), BackendPid]\nsession app@app serializable\n1.0 \"select 1\" SELECT 1 NotYet\n\
+        format!(
+            "{OPENING}\nsession app@app serializable\n1.0 \"select 1\" SELECT 1 NotYet\n\
          1 Implicit Committed serializable of 1"
+        )
     );
 }
 
@@ -61,8 +67,10 @@ fn sessions_that_refuse_are_not_asked_again() {
     );
     assert_eq!(
         player.finish(),
-        "ask [DefaultIsolation, Snapshot, Xid, MayAsk(Oid(5061)), MayAsk(Oid(5060)), BackendPid]\nsession app@app read committed\ngap SnapshotsOff\n\
+        format!(
+            "{OPENING}\nsession app@app read committed\ngap SnapshotsOff\n\
          1.0 \"select 1\" SELECT 1 Refused\n1 Implicit Committed read committed of 1"
+        )
     );
 }
 
@@ -553,42 +561,39 @@ fn a_session_through_a_pooler_is_not_asked() {
     );
     assert_eq!(
         player.finish(),
-        "ask [DefaultIsolation, Snapshot, Xid, MayAsk(Oid(5061)), MayAsk(Oid(5060)), BackendPid]\nsession app@app read committed\ngap SnapshotsOff\n\
+        format!(
+            "{OPENING}\nsession app@app read committed\ngap SnapshotsOff\n\
          1.0 \"select 1\" SELECT 1 Pooled\n1 Implicit Committed read committed of 1"
+        )
     );
 }
 
 /// Within COPY data a Sync is ignored, unless COPY has failed already: how many answers come is not known from then on.
 #[test]
 fn nothing_is_asked_any_more_where_answers_cannot_be_counted() {
-    let sent_late = "> Q copy t from stdin
-                     < V 5:5:
+    let sent_late = "< V 5:5:
                      < Z I
                      < G
                      > d abc
-                     > S
-                     < E 22P02
-                     < Z I
-                     < Z I
-                     > Q select 1
-                     < C SELECT 1
-                     < Z I";
-    let sent_ahead = "> Q copy t from stdin
-                      > d abc
+                     > S";
+    let sent_ahead = "> d abc
                       > S
                       > c
                       < V 5:5:
                       < Z I
-                      < G
-                      < E 22P02
-                      < Z I
-                      < Z I
-                      > Q select 1
-                      < C SELECT 1
-                      < Z I";
+                      < G";
     for script in [sent_late, sent_ahead] {
         inject(
-            script,
+            &format!(
+                "> Q copy t from stdin
+                 {script}
+                 < E 22P02
+                 < Z I
+                 < Z I
+                 > Q select 1
+                 < C SELECT 1
+                 < Z I"
+            ),
             r#"ask [Snapshot]
                gap SnapshotsOff
                1.0 "copy t from stdin" !22P02 copy=3 before 5:5:
